@@ -1,0 +1,83 @@
+"""Outputs appear whole or not at all: write to a temporary sibling, then rename."""
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgefold.errors import InputError
+
+
+@contextmanager
+def staged_folder(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Yield an empty sibling of `out` that becomes `out` when the block succeeds and vanishes when it fails.
+
+    Raises:
+        InputError: `out` is a file, or a folder with something in it while `overwrite` is false.
+    """
+    target = Path(out).absolute()
+    check_output_folder(target, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = _sibling(target, "part")
+    staging.mkdir()
+    try:
+        yield staging
+        _replace_folder(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def staged_file(path: str | Path) -> Iterator[Path]:
+    """Yield a sibling path that becomes `path`, replacing what stood there, when the block succeeds."""
+    target = Path(path).absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = _sibling(target, "part")
+    try:
+        yield staging
+        os.replace(staging, target)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def check_output_folder(out: str | Path, overwrite: bool = False) -> None:
+    """Refuse, before any work is done, an output that `staged_folder` would refuse at its end."""
+    target = Path(out)
+    if target.is_file():
+        raise InputError(f"The output folder {target} is an existing file; choose another folder.")
+    if target.is_dir() and any(target.iterdir()) and not overwrite:
+        raise InputError(
+            f"The output folder {target} exists and is not empty; choose another folder, remove it, or ask for "
+            "overwriting (--overwrite, overwrite=True)."
+        )
+
+
+def sha256_file(path: str | Path) -> str:
+    """The SHA-256 of a file's content, read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _replace_folder(staging: Path, target: Path) -> None:
+    """Rename `staging` to `target`; what stood there is set aside first and restored if the rename fails."""
+    if not target.exists():
+        os.replace(staging, target)
+        return
+    retired = _sibling(target, "old")
+    os.replace(target, retired)
+    try:
+        os.replace(staging, target)
+    except OSError:
+        os.replace(retired, target)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _sibling(target: Path, suffix: str) -> Path:
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.{suffix}")
