@@ -1,0 +1,36 @@
+"""fold(student): evaluate every projection once, in float64, and leave plain modules that compute the same function."""
+
+import copy
+
+import torch
+from torch import nn
+
+from edgefold.errors import InputError
+from edgefold.students import Student
+
+
+def fold(student: Student) -> nn.Module:
+    """The student as plain modules: nothing of edgefold is left in them, and nothing is composed at run time.
+
+    W~ = P_b^T W P_a is evaluated on the CPU in float64 and cast once to the student's dtype. The student is not modified.
+
+    Raises:
+        InputError: `student` is not a student, or its weights are not finite.
+    """
+    if not isinstance(student, Student):
+        raise InputError(
+            f"fold takes a student made by build_student; got {type(student).__name__}"
+            + (", which is plain already." if isinstance(student, nn.Module) else ".")
+        )
+    plain = copy.deepcopy(student.module)
+    parameters = dict(plain.named_parameters())
+    with torch.no_grad():
+        folded = copy.deepcopy(student).cpu().composed(torch.float64)
+        for name, value in folded.items():
+            parameters[name].copy_(value)
+    for name, parameter in parameters.items():
+        if not bool(torch.isfinite(parameter).all()):
+            raise InputError(f"The student's {name} is not finite; training diverged. Lower the learning rate and train again.")
+        parameter.requires_grad_(True)
+    plain.edgefold_structure = student.structure  # type: ignore[assignment]
+    return plain.eval()

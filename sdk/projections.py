@@ -1,0 +1,139 @@
+"""The maps that shrink a dimension, their start from calibrated activations, and how they act on a parameter."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from edgefold.calibration import Moments
+from edgefold.dimensions import Factor
+
+Layout = Sequence[Sequence[Factor]]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """x -> P^T x with P: (d, p)."""
+
+    matrix: Tensor
+
+    @property
+    def size(self) -> int:
+        return int(self.matrix.shape[1])
+
+    def apply(self, tensor: Tensor, axis: int) -> Tensor:
+        """Contract `axis` (of size d) with P; its new size is p."""
+        return torch.tensordot(tensor, self.matrix.to(tensor.dtype), dims=([axis], [0])).movedim(-1, axis)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """x -> x[indices], indices: (p,), ascending."""
+
+    indices: Tensor
+
+    @property
+    def size(self) -> int:
+        return len(self.indices)
+
+    def apply(self, tensor: Tensor, axis: int) -> Tensor:
+        return tensor.index_select(axis, self.indices.to(tensor.device))
+
+
+Map = Projection | Selection
+
+
+def compose(tensor: Tensor, layout: Layout, maps: Mapping[str, Map]) -> Tensor:
+    """W~ = P_b^T W P_a: every axis of a parameter, or factor of an axis, taken through the map of its dimension."""
+    factors = [factor for axis in layout for factor in axis]
+    result = tensor.reshape([factor.size for factor in factors])
+    for position, factor in enumerate(factors):
+        if factor.dimension in maps:
+            result = maps[factor.dimension].apply(result, position)
+    return result.reshape(mapped_shape(layout, {name: map.size for name, map in maps.items()}))
+
+
+def mapped_shape(layout: Layout, new_sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape of a parameter when some dimensions have new sizes."""
+    return tuple(prod(new_sizes.get(factor.dimension, factor.size) for factor in axis) for axis in layout)
+
+
+def principal_directions(moments: Iterable[Moments], size: int) -> Tensor:
+    """P: (d, size), orthonormal: the leading eigenvectors of the summed covariances, each normalised to trace 1.
+
+    Centring and normalising keep the loudest layer from deciding alone. At full size P is the identity. The basis is
+    turned (one Householder reflection) so that the direction (1, ..., 1) of the small space, which a layer norm discards,
+    carries the least variance of all.
+    """
+    covariances = [moment.covariance for moment in moments]
+    if not covariances or size == len(covariances[0]):
+        return torch.eye(size, dtype=torch.float64)
+    scaled = [covariance / covariance.trace().clamp_min(1e-30) for covariance in covariances]
+    directions = torch.linalg.eigh(torch.stack(scaled).sum(0)).eigenvectors.flip(1)[:, :size]
+    return directions @ _least_to_ones(size)
+
+
+def _least_to_ones(size: int) -> Tensor:
+    """The reflection H (size, size) that swaps the last basis vector and (1, ..., 1) / sqrt(size)."""
+    difference = torch.full((size,), -(size**-0.5), dtype=torch.float64)
+    difference[-1] += 1
+    if difference.norm() < 1e-12:
+        return torch.eye(size, dtype=torch.float64)
+    difference /= difference.norm()
+    return torch.eye(size, dtype=torch.float64) - 2 * torch.outer(difference, difference)
+
+
+def reader_importance(moments: Moments, weight: Tensor, layout: Sequence[Factor], position: int) -> Tensor:
+    """What each coordinate contributes to the product that reads it: tr(W_i C_ii W_i^T), shape (d,).
+
+    Args:
+        moments: of the axis that is read, of size prod(layout).
+        weight: the reading parameter with the contracted axis last: (..., prod(layout)).
+        layout: the factors of that axis.
+        position: which factor the importance is asked for.
+    """
+    gram = weight.detach().to("cpu", torch.float64).reshape(-1, weight.shape[-1])
+    contribution = (gram.T @ gram) * moments.uncentred
+    sizes = [factor.size for factor in layout]
+    before, size, after = prod(sizes[:position]), sizes[position], prod(sizes[position + 1 :])
+    blocks = contribution.reshape(before, size, after, before, size, after)
+    return torch.einsum("aibcid->i", blocks)
+
+
+def most_important(importance: Tensor, size: int) -> Selection:
+    """Keep the `size` largest, in their old order."""
+    return Selection(importance.topk(size).indices.sort().values)
+
+
+def whitened_factors(weight: Tensor, second_moment: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """W ~ B A of the given rank, minimising E|W x - B A x|^2 over inputs x.
+
+    With S S^T = E[x x^T] and the SVD of W S, B = U_r Sigma_r^(1/2) and A = Sigma_r^(1/2) V_r^T S^-1 (SVD-LLM, Wang et al.,
+    2024); the loss equals the cut singular values. S comes from the eigendecomposition with its spectrum kept above 1e-6 of
+    its mean, so a singular moment does no harm.
+
+    Args:
+        weight: (out, in), float64.
+        second_moment: (in, in), or (in,) when it is diagonal.
+
+    Returns:
+        B: (out, rank) and A: (rank, in).
+    """
+    root, inverse = _square_root(second_moment)
+    whitened = weight * root if root.dim() == 1 else weight @ root
+    u, sigma, vt = torch.linalg.svd(whitened, full_matrices=False)
+    scale = sigma[:rank].sqrt()
+    right = scale[:, None] * vt[:rank]
+    return u[:, :rank] * scale, right * inverse if inverse.dim() == 1 else right @ inverse
+
+
+def _square_root(second_moment: Tensor) -> tuple[Tensor, Tensor]:
+    """S and S^-1 with S S = the moment, guarded from below."""
+    if second_moment.dim() == 1:
+        root = second_moment.clamp_min(1e-6 * float(second_moment.mean())).sqrt()
+        return root, 1 / root
+    values, vectors = torch.linalg.eigh(second_moment)
+    root = values.clamp_min(1e-6 * float(values.mean())).sqrt()
+    return (vectors * root) @ vectors.T, (vectors / root) @ vectors.T
