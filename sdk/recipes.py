@@ -1,0 +1,206 @@
+"""Recipes: one YAML file that says which teacher to compress, on which data, under which plan, and how to train."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from edgefold.errors import InputError
+from edgefold.plans import LowRank, Plan, Project, Select, Step
+from edgefold.recipe_errors import describe_errors
+from edgefold.recipe_yaml import YamlDocument, parse_yaml
+from edgefold.staging import staged_file
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """Part of a recipe: immutable, and no key but the known ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(Section):
+    """Labelled text (csv, tsv or jsonl), already split; nothing is chosen on `test`."""
+
+    train: Path
+    validation: Path
+    test: Path
+    text: Name = "text"
+    """Column of the text."""
+    label: Name = "label"
+    """Column of the label."""
+    max_length: Annotated[int, Field(strict=True, ge=2)] = 128
+    """Tokens kept of each text."""
+
+    @field_validator("train", "validation", "test")
+    @classmethod
+    def _resolve(cls, value: Path, info: ValidationInfo) -> Path:
+        return _resolve_path(value, info)
+
+
+class ResizeSettings(Section):
+    """New size of the dimensions that a name, a family or a glob stands for."""
+
+    dimension: Name
+    size: Count
+
+
+class LowRankSettings(Section):
+    """Rank of the factors of the matrices that a name or a glob stands for."""
+
+    where: Name
+    rank: Count
+
+
+class PlanStep(Section):
+    """One step of the plan; exactly one of its keys is given."""
+
+    project: ResizeSettings | None = None
+    select: ResizeSettings | None = None
+    low_rank: LowRankSettings | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "PlanStep":
+        if len(self.model_fields_set) != 1 or self.to_step() is None:
+            given = ", ".join(sorted(self.model_fields_set)) or "nothing"
+            raise ValueError(f"a step has exactly one of project, select, low_rank; got {given}")
+        return self
+
+    def to_step(self) -> Step | None:
+        """The step of a Plan; None only where validation has not been passed."""
+        if self.project:
+            return Project(self.project.dimension, self.project.size)
+        if self.select:
+            return Select(self.select.dimension, self.select.size)
+        return LowRank(self.low_rank.where, self.low_rank.rank) if self.low_rank else None
+
+
+class ObjectiveSettings(Section):
+    """Weights of the terms of the loss."""
+
+    task: Weight = 0.3
+    logits: Weight = 0.7
+    """Weight of temperature^2 * KL(teacher || student)."""
+    hidden: Weight = 1.0
+    """Weight of matching hidden states through the projection."""
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+    l1: Weight = 0.0
+    l2: Weight = 0.0
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> "ObjectiveSettings":
+        if self.task + self.logits + self.hidden == 0:
+            raise ValueError("task, logits and hidden are all 0, so there is nothing to learn from; set one above 0")
+        return self
+
+
+class TrainingSettings(Section):
+    """How the student is trained; the defaults are right for a student of a third of the width."""
+
+    mode: Literal["weights", "projection", "all"] = "weights"
+    epochs: Count = 6
+    batch_size: Count = 32
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 8e-4
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
+    threads: Count | None = None
+    """CPU threads; None chooses by the cores that are free."""
+    bf16: Literal["auto", True, False] = "auto"
+    checkpoint_steps: Count = 100
+    """Optimizer steps between the checkpoints from which --resume goes on."""
+
+
+class CalibrationSettings(Section):
+    """How much training text the projections start from."""
+
+    samples: Count = 512
+
+
+class Recipe(Section):
+    """A whole compression job; paths are absolute once loaded."""
+
+    teacher: Path
+    """Folder of a Hugging Face checkpoint."""
+    task: Literal["text-classification"] = "text-classification"
+    data: DataSettings
+    plan: Annotated[tuple[PlanStep, ...], Field(min_length=1)]
+    objective: ObjectiveSettings = ObjectiveSettings()
+    training: TrainingSettings = TrainingSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
+
+    @field_validator("teacher")
+    @classmethod
+    def _resolve(cls, value: Path, info: ValidationInfo) -> Path:
+        return _resolve_path(value, info)
+
+    def to_plan(self) -> Plan:
+        """The plan that `build_student` takes."""
+        return Plan([step for entry in self.plan if (step := entry.to_step())])
+
+    def check_paths(self) -> None:
+        """Refuse, before any work is done, a recipe whose teacher or data are not there.
+
+        Raises:
+            InputError: naming the key and the path.
+        """
+        if not (self.teacher / "config.json").is_file():
+            what = "has no config.json" if self.teacher.is_dir() else "is not a folder"
+            raise InputError(f"teacher: {self.teacher} {what}; give the folder of a Hugging Face checkpoint.")
+        for key in ("train", "validation", "test"):
+            path: Path = getattr(self.data, key)
+            if not path.is_file():
+                raise InputError(f"data.{key}: {path} is not a file; relative paths start at the recipe's folder.")
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read and check a recipe; relative paths in it start at its own folder.
+
+    Raises:
+        InputError: no such file, bad YAML (with its line), an unknown key (with the nearest known one), a bad value.
+    """
+    file = Path(path)
+    document = parse_yaml(_read_text(file), str(file))
+    return check_recipe(document.data, folder=file.absolute().parent, source=str(file), document=document)
+
+
+def check_recipe(
+    data: Any, *, folder: Path | None = None, source: str = "the recipe", document: YamlDocument | None = None
+) -> Recipe:
+    """Make a Recipe of plain data.
+
+    Raises:
+        InputError: every unknown key and bad value, each with its dotted path.
+    """
+    if not isinstance(data, dict):
+        raise InputError(
+            f"{source} holds {'nothing' if data is None else type(data).__name__}; a recipe is a mapping of keys."
+        )
+    try:
+        return Recipe.model_validate(data, context={"folder": folder or Path.cwd()})
+    except ValidationError as error:
+        raise InputError(describe_errors(error, Recipe, source, document)) from None
+
+
+def dump_recipe(recipe: Recipe, path: str | Path) -> None:
+    """Write the resolved recipe: every default spelled out, every path absolute; loading it gives the same recipe."""
+    data = recipe.model_dump(mode="json", exclude_none=True)
+    with staged_file(path) as staging:
+        staging.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _read_text(file: Path) -> str:
+    if not file.is_file():
+        raise InputError(f"There is no recipe {file}{' (it is a folder)' if file.is_dir() else ''}; give a YAML file.")
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
+        raise InputError(f"The recipe {file} cannot be read as UTF-8 text: {error}.") from None
+
+
+def _resolve_path(value: Path, info: ValidationInfo) -> Path:
+    folder = info.context["folder"] if info.context else Path.cwd()
+    return Path(folder, value.expanduser()).absolute()

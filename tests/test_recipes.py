@@ -1,0 +1,137 @@
+"""Recipes: what is accepted, what is refused and in which words, and that a resolved recipe reads back the same."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from edgefold.errors import InputError
+from edgefold.plans import LowRank, Project, Select
+from edgefold.recipes import dump_recipe, load_recipe
+
+MINIMAL = """\
+teacher: teacher
+data: {train: train.csv, validation: validation.csv, test: /data/test.csv}
+plan:
+  - project: {dimension: hidden, size: 128}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def refusal(folder: Path, text: str) -> str:
+    path = write(folder, text)
+    with pytest.raises(InputError) as caught:
+        load_recipe(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+def test_defaults_and_resolved_paths(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, MINIMAL))
+    assert recipe.teacher == tmp_path / "teacher"
+    assert recipe.data.train == tmp_path / "train.csv"
+    assert recipe.data.test == Path("/data/test.csv")
+    assert (recipe.data.text, recipe.data.label, recipe.training.mode) == ("text", "label", "weights")
+
+
+def test_plan_becomes_steps(tmp_path: Path) -> None:
+    text = MINIMAL + "  - select: {dimension: ffn, size: 512}\n  - low_rank: {where: '*embeddings*', rank: 64}\n"
+    plan = load_recipe(write(tmp_path, text)).to_plan()
+    assert list(plan.steps) == [Project("hidden", 128), Select("ffn", 512), LowRank("*embeddings*", 64)]
+
+
+def test_numbers_that_yaml_reads_as_text(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, MINIMAL + "training: {learning_rate: 8e-4, bf16: true}\n"))
+    assert recipe.training.learning_rate == 8e-4
+    assert recipe.training.bf16 is True
+
+
+def test_load_of_dump_is_the_same_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, MINIMAL + "training: {seed: 3, learning_rate: 1e-5}\n"))
+    dump_recipe(recipe, tmp_path / "elsewhere" / "resolved.yaml")
+    assert load_recipe(tmp_path / "elsewhere" / "resolved.yaml") == recipe
+    assert yaml.safe_load((tmp_path / "elsewhere" / "resolved.yaml").read_text())["objective"]["temperature"] == 2.0
+
+
+def test_a_recipe_is_immutable(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, MINIMAL))
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.training.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (MINIMAL + "trainig: {epochs: 3}\n", "line 5: trainig is no known key; did you mean training?"),
+        (MINIMAL + "training:\n  learning_rte: 1\n", "line 6: training.learning_rte is no known key; did you mean"),
+        (MINIMAL + "training:\n  learning_rte: 1\n", "did you mean training.learning_rate?"),
+        (MINIMAL + "epochs: 3\n", "epochs is no known key; did you mean training.epochs?"),
+        (MINIMAL + "xyzzy: 3\n", "xyzzy is no known key; known here: teacher, task, data, plan"),
+        (
+            MINIMAL + "  - project: {dimensoin: hidden, size: 1}\n",
+            "plan[1].project.dimensoin is no known key; did you mean",
+        ),
+        (
+            MINIMAL + "  - projekt: {dimension: hidden, size: 1}\n",
+            "plan[1].projekt is no known key; did you mean plan[1].project?",
+        ),
+        (MINIMAL + "training: {epochs: 0}\n", "training.epochs is 0; it should be greater than or equal to 1"),
+        (MINIMAL + "training: {epochs: true}\n", "training.epochs is True; it should be a valid integer"),
+        (MINIMAL + "training: {bf16: maybe}\n", "training.bf16 is 'maybe'; it should be 'auto', True or False"),
+        (
+            MINIMAL + "training: {mode: weight}\n",
+            "training.mode is 'weight'; it should be 'weights', 'projection' or 'all'",
+        ),
+        (MINIMAL + "objective: {task: 0, logits: 0, hidden: 0}\n", "objective: task, logits and hidden are all 0"),
+        (MINIMAL + "objective: {l1: -0.1}\n", "objective.l1 is -0.1; it should be greater than or equal to 0"),
+        (MINIMAL + "  - {}\n", "plan[1]: a step has exactly one of project, select, low_rank; got nothing"),
+        (MINIMAL + "  - {project: {dimension: a, size: 1}, select: {dimension: a, size: 1}}\n", "got project, select"),
+        (MINIMAL.replace("teacher: teacher\n", ""), "teacher is missing"),
+        ("", "holds nothing; a recipe is a mapping of keys"),
+        ("- a\n- b\n", "holds list; a recipe is a mapping of keys"),
+        ("teacher: [a\nplan: 3\n", "line 2, column 5: not valid YAML"),
+        ("teacher: a\n\tplan: 3\n", "line 2"),
+        (MINIMAL + "teacher: again\n", "line 5: the key teacher stands there already on line 1"),
+        (MINIMAL + "training: {seed: 1, seed: 2}\n", "line 5: the key seed stands there already on line 5"),
+        ("teacher: !!python/object/apply:os.system ['true']\n", "line 1"),
+        ("teacher: a\n---\nteacher: b\n", "line 2"),
+        ("teacher: \x00\n", "not valid YAML"),
+    ],
+)
+def test_refusals(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in refusal(tmp_path, text)
+
+
+def test_every_error_is_named_in_the_order_of_the_file(tmp_path: Path) -> None:
+    message = refusal(tmp_path, MINIMAL + "training: {epochs: 0}\nobjective: {task: x}\ncalibration: {sample: 1}\n")
+    places = [message.index(key) for key in ("training.epochs", "objective.task", "calibration.sample")]
+    assert places == sorted(places)
+
+
+def test_missing_file_folder_and_bytes(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"There is no recipe .*none\.yaml"):
+        load_recipe(tmp_path / "none.yaml")
+    with pytest.raises(InputError, match="is a folder"):
+        load_recipe(tmp_path)
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00\xd8")
+    with pytest.raises(InputError, match=r"bytes\.yaml cannot be read as UTF-8"):
+        load_recipe(tmp_path / "bytes.yaml")
+
+
+def test_check_paths_names_the_key(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, MINIMAL))
+    with pytest.raises(InputError, match=r"teacher: .*teacher is not a folder"):
+        recipe.check_paths()
+    (tmp_path / "teacher").mkdir()
+    with pytest.raises(InputError, match=r"has no config\.json"):
+        recipe.check_paths()
+    (tmp_path / "teacher" / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"data\.train: .*train\.csv is not a file"):
+        recipe.check_paths()
