@@ -1,1 +1,69 @@
 """edgefold: train a network smaller, fold what was trained into plain weights, export it, measure it where it will run."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgefold.checkpoints import load_student, save_student
+    from edgefold.dimensions import Dimension, DimensionGraph, trace
+    from edgefold.distillation import Objective
+    from edgefold.errors import DeviceError, EdgefoldError, GateError, InputError
+    from edgefold.folding import fold
+    from edgefold.plans import LowRank, Plan, Project, Select
+    from edgefold.students import Student, build_student
+    from edgefold.training import CompressionTrainer
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CompressionTrainer": "training",
+    "DeviceError": "errors",
+    "Dimension": "dimensions",
+    "DimensionGraph": "dimensions",
+    "EdgefoldError": "errors",
+    "GateError": "errors",
+    "InputError": "errors",
+    "LowRank": "plans",
+    "Objective": "distillation",
+    "Plan": "plans",
+    "Project": "plans",
+    "Select": "plans",
+    "Student": "students",
+    "build_student": "students",
+    "fold": "folding",
+    "load_student": "checkpoints",
+    "save_student": "checkpoints",
+    "trace": "dimensions",
+}
+"""Public names and the module each lives in; loaded on first use (PEP 562), so that `import edgefold` stays light."""
+
+__all__ = [  # noqa: RUF022 (the same order as _HOME)
+    "CompressionTrainer",
+    "DeviceError",
+    "Dimension",
+    "DimensionGraph",
+    "EdgefoldError",
+    "GateError",
+    "InputError",
+    "LowRank",
+    "Objective",
+    "Plan",
+    "Project",
+    "Select",
+    "Student",
+    "build_student",
+    "fold",
+    "load_student",
+    "save_student",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'edgefold' has no attribute {name!r}")
+    return getattr(import_module(f"edgefold.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]

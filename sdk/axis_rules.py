@@ -17,7 +17,7 @@ aten = torch.ops.aten
 Axes = list[Axis]
 
 
-@dataclass
+@dataclass(frozen=True)
 class LinearRead:
     """An operator that contracts activations with a parameter: y = x W^T or a convolution."""
 
@@ -32,7 +32,7 @@ class LinearRead:
     macs: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class NormRead:
     """A layer norm over the last axis."""
 

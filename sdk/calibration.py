@@ -114,6 +114,7 @@ class _Observer(Interpreter):
 
     def __init__(self, module: GraphModule, batch: Batch, observe: Callable[[Node, Any, Batch], None]) -> None:
         super().__init__(module)
+        self.extra_traceback = False  # it would append the graph to our own errors
         self._batch = batch
         self._observe = observe
 

@@ -288,7 +288,7 @@ def _between(atom: int, hidden: int | None, spaces: AxisSpaces, owned: Mapping[s
         for axes in owned.values()
         if len(classes := [leaf for axis in axes for leaf in spaces.leaves(axis)]) > 1 and atom in classes
     ]
-    return hidden is not None and len(matrices) > 1 and all(hidden in classes for classes in matrices)
+    return hidden is not None and bool(matrices) and all(hidden in classes for classes in matrices)
 
 
 def _family(spaces: AxisSpaces, atom: int, kind: str, is_table: bool, is_convolved: bool, is_between: bool) -> str:

@@ -32,5 +32,4 @@ def fold(student: Student) -> nn.Module:
         if not bool(torch.isfinite(parameter).all()):
             raise InputError(f"The student's {name} is not finite; training diverged. Lower the learning rate and train again.")
         parameter.requires_grad_(True)
-    plain.edgefold_structure = student.structure  # type: ignore[assignment]
     return plain.eval()

@@ -1,0 +1,233 @@
+"""save_student and load_student: a folded student as a folder of safetensors and JSON.
+
+A student that its Hugging Face configuration describes is an ordinary checkpoint and opens with `from_pretrained`. Any other is
+saved with the size attributes of all its modules, and opened by giving them to a fresh module of the original architecture.
+"""
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from edgefold.errors import InputError
+from edgefold.low_rank import FactorPair, factorize
+from edgefold.resizing import AttributeEdit, apply_edits
+from edgefold.staging import sha256_file, staged_folder
+
+SCHEMA_VERSION = 1
+MANIFEST = "edgefold.json"
+ORDINARY_WEIGHTS = "model.safetensors"
+OWN_WEIGHTS = "student.safetensors"
+
+
+def save_student(
+    plain: nn.Module,
+    out: str | Path,
+    *,
+    tokenizer: Any = None,
+    lineage: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a folded student: weights as safetensors, configuration, `edgefold.json` with checksums and lineage.
+
+    Args:
+        tokenizer: anything with `save_pretrained`, saved beside the model.
+        lineage: JSON-able facts of its making (teacher, plan, metrics).
+
+    Raises:
+        InputError: the student is not folded, or `out` exists and is not empty.
+    """
+    if getattr(plain, "edgefold_unfolded", False):
+        raise InputError("save_student takes a folded student; call edgefold.fold(student) first.")
+    with staged_folder(out, overwrite) as folder:
+        uniform = _is_described_by_configuration(plain)
+        if uniform:
+            cast(Any, plain).save_pretrained(folder)
+        else:
+            if hasattr(plain, "config"):
+                cast(Any, plain).config.architectures = [type(plain).__name__]
+                cast(Any, plain).config.save_pretrained(folder)
+            save_file(_distinct_tensors(plain), folder / OWN_WEIGHTS, metadata={"format": "pt"})
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        _write_manifest(folder, plain, uniform, lineage or {})
+    return Path(out)
+
+
+def load_student(folder: str | Path, architecture: nn.Module | None = None) -> nn.Module:
+    """Open what `save_student` wrote, in evaluation mode.
+
+    Args:
+        architecture: for a student that is no Hugging Face model, an instance of the original class at its original sizes; its
+            weights do not matter and it is not modified.
+
+    Raises:
+        InputError: no such folder, no student in it, a file that is missing or corrupt, or an architecture that does not fit.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    if manifest["uniform"]:
+        model = _model_class(folder, manifest).from_pretrained(folder, local_files_only=True)
+        return cast(nn.Module, model).eval()
+    skeleton = _skeleton(folder, manifest, architecture)
+    modules = dict(skeleton.named_modules())
+    for path, rank in manifest["factor_pairs"].items():
+        if isinstance(modules.get(path), nn.Linear | nn.Embedding):
+            factorize(skeleton, FactorPair(path, rank))
+    edits = tuple(
+        AttributeEdit(path, name, tuple(value) if isinstance(value, list) else value)
+        for path, attributes in manifest["attributes"].items()
+        for name, value in attributes.items()
+    )
+    shapes = {name: tuple(shape) for name, shape in manifest["shapes"].items()}
+    _load_weights(_edited(skeleton, edits, shapes, folder), folder)
+    return skeleton.eval()
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """The manifest of a student's folder, its checksums verified.
+
+    Raises:
+        InputError: as `load_student`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"There is no student folder {folder}; give the folder that save_student or `edgefold compress` wrote.")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder} has no {MANIFEST}, so it is not a student of edgefold; open an ordinary checkpoint with from_pretrained."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder / MANIFEST} is not valid JSON ({error}); restore the folder or make the student again.") from None
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(
+            f"{folder / MANIFEST} has schema version {manifest.get('schema_version')}, this edgefold reads {SCHEMA_VERSION}; "
+            "install the edgefold that wrote it."
+        )
+    for name, digest in manifest["sha256"].items():
+        _verify(folder / name, digest)
+    return cast(dict[str, Any], manifest)
+
+
+def _verify(path: Path, digest: str) -> None:
+    if not path.is_file():
+        raise InputError(f"The student's file {path} is missing; restore the folder or make the student again.")
+    found = sha256_file(path)
+    if found != digest:
+        raise InputError(
+            f"{path} is corrupt: its SHA-256 is {found[:12]}…, {MANIFEST} says {digest[:12]}…; restore the folder or make the "
+            "student again."
+        )
+
+
+def _write_manifest(folder: Path, plain: nn.Module, uniform: bool, lineage: Mapping[str, Any]) -> None:
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "class": type(plain).__name__,
+        "uniform": uniform,
+        "attributes": {} if uniform else _size_attributes(plain),
+        "shapes": {} if uniform else {name: list(tensor.shape) for name, tensor in _tensors(plain).items()},
+        "factor_pairs": {} if uniform else _factor_pairs(plain),
+        "lineage": dict(lineage),
+        "sha256": {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()},
+    }
+    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _is_described_by_configuration(plain: nn.Module) -> bool:
+    """Whether building the class from its configuration gives these very shapes."""
+    if not hasattr(plain, "config") or not hasattr(plain, "save_pretrained"):
+        return False
+    with torch.device("meta"):
+        fresh = type(plain)(copy.deepcopy(plain.config))  # type: ignore[call-arg]
+    same_shapes = {n: p.shape for n, p in fresh.named_parameters()} == {n: p.shape for n, p in plain.named_parameters()}
+    return same_shapes and _size_attributes(fresh) == _size_attributes(plain)
+
+
+def _size_attributes(module: nn.Module) -> dict[str, dict[str, Any]]:
+    """Whole numbers, and tuples of them, that the modules hold as public attributes."""
+    found = {
+        path: {name: value for name, value in vars(child).items() if not name.startswith("_") and _is_size(value)}
+        for path, child in module.named_modules()
+    }
+    return {path: attributes for path, attributes in found.items() if attributes}
+
+
+def _is_size(value: object) -> bool:
+    if isinstance(value, tuple):
+        return bool(value) and all(_is_size(item) and not isinstance(item, tuple) for item in value)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _factor_pairs(plain: nn.Module) -> dict[str, int]:
+    """Layers that are two in a row, an arrangement `factorize` makes: {path: rank}."""
+    return {
+        path: second.in_features
+        for path, child in plain.named_modules()
+        if isinstance(child, nn.Sequential) and len(child) == 2 and isinstance(second := child[1], nn.Linear)
+        if (isinstance(child[0], nn.Linear) and child[0].bias is None) or isinstance(child[0], nn.Embedding)
+    }
+
+
+def _tensors(plain: nn.Module) -> dict[str, Tensor]:
+    return {**dict(plain.named_parameters()), **{name: b for name, b in plain.named_buffers() if b.is_floating_point()}}
+
+
+def _distinct_tensors(plain: nn.Module) -> dict[str, Tensor]:
+    """Tied tensors once; safetensors refuses shared memory."""
+    kept = {name for name, _ in [*plain.named_parameters(), *plain.named_buffers()]}
+    return {name: tensor.contiguous() for name, tensor in plain.state_dict().items() if name in kept}
+
+
+def _model_class(folder: Path, manifest: Mapping[str, Any]) -> Any:
+    import transformers
+
+    model_class = getattr(transformers, str(manifest["class"]), None)
+    if not (isinstance(model_class, type) and issubclass(model_class, transformers.PreTrainedModel)):
+        raise InputError(f"{folder} holds a {manifest['class']}, which this transformers does not have; install the one it was made with.")
+    return model_class
+
+
+def _skeleton(folder: Path, manifest: Mapping[str, Any], architecture: nn.Module | None) -> nn.Module:
+    """The original architecture at its original sizes."""
+    if architecture is not None:
+        if type(architecture).__name__ != manifest["class"]:
+            raise InputError(f"{folder} holds a {manifest['class']}; the architecture given is a {type(architecture).__name__}.")
+        return copy.deepcopy(architecture)
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"{folder} holds a {manifest['class']}, which is no Hugging Face model; pass load_student(folder, "
+            f"architecture={manifest['class']}(...)) at its original sizes."
+        )
+    model_class = _model_class(folder, manifest)
+    with torch.random.fork_rng(devices=[]):
+        return cast(nn.Module, model_class(model_class.config_class.from_pretrained(folder)))
+
+
+def _edited(
+    skeleton: nn.Module, edits: tuple[AttributeEdit, ...], shapes: Mapping[str, tuple[int, ...]], folder: Path
+) -> nn.Module:
+    try:
+        return apply_edits(skeleton, edits, shapes)
+    except AttributeError as error:
+        raise InputError(f"The architecture given does not fit the student in {folder}: {error}.") from None
+
+
+def _load_weights(model: nn.Module, folder: Path) -> None:
+    try:
+        weights = load_file(folder / OWN_WEIGHTS)
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except (SafetensorError, RuntimeError) as error:
+        raise InputError(f"The weights in {folder / OWN_WEIGHTS} do not fit: {error}.") from None
+    tied = {name for name in missing if name in dict(model.named_parameters(remove_duplicate=False))}
+    absent = [name for name in missing if name not in tied or name in _tensors(model)]
+    if absent or unexpected:
+        raise InputError(f"The weights in {folder / OWN_WEIGHTS} do not fit: missing {absent}, unexpected {unexpected}.")

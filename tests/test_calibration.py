@@ -1,0 +1,56 @@
+"""Streamed moments equal those of all rows at once; padding and bad values are handled."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from edgefold.calibration import Moments, collect_moments
+from edgefold.dimensions import trace
+from edgefold.errors import InputError
+
+
+def test_streaming_equals_all_at_once() -> None:
+    rows = torch.randn(50, 6, dtype=torch.float64)
+    moments = Moments(6)
+    for part in rows.split(7):
+        moments.add(part)
+    torch.testing.assert_close(moments.covariance, torch.cov(rows.T, correction=0))
+    torch.testing.assert_close(moments.uncentred, rows.T @ rows / 50)
+    torch.testing.assert_close(moments.mean, rows.mean(0))
+
+
+def test_padding_is_left_out(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
+    """The same rows with more padding give the same moments at every norm."""
+    model, batch = make_bert(), text_batch(rows=4, length=9)
+    graph = trace(model, batch)
+    targets = {norm.node: 2 for norm in graph.norms}
+    longer = {name: torch.nn.functional.pad(value, (0, 5)) for name, value in batch.items()}
+    short, long = (collect_moments(graph.module, targets, [b]) for b in (batch, longer))
+    for node in targets:
+        assert short[node].count == int(batch["attention_mask"].sum())
+        torch.testing.assert_close(short[node].second, long[node].second)
+
+
+def test_moments_are_those_of_a_forward_hook() -> None:
+    model = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)).double()
+    x = torch.randn(8, 3, dtype=torch.float64)
+    graph = trace(model, {"input": x})
+    (read,) = [read for read in graph.reads if read.parameter == "2.weight"]
+    found = collect_moments(graph.module, {read.source: read.axis}, [{"input": x}])[read.source]
+    seen = model[1](model[0](x))
+    torch.testing.assert_close(found.second, seen.T @ seen)
+
+
+def test_bad_batches_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+    graph = trace(model, {"input": torch.randn(2, 3)})
+    targets = {read.source: read.axis for read in graph.reads if read.parameter == "2.weight"}
+    with pytest.raises(InputError, match="at least one batch; got none"):
+        collect_moments(graph.module, targets, [])
+    with pytest.raises(InputError, match="lacks input; it has x"):
+        collect_moments(graph.module, targets, [{"x": torch.randn(2, 3)}])
+    with pytest.raises(InputError, match="non-finite activations at relu"):
+        collect_moments(graph.module, targets, [{"input": torch.full((2, 3), float("nan"))}])

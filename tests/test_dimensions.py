@@ -1,0 +1,158 @@
+"""Tracing finds the dimensions of a network by what runs along them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgefold.dimensions import trace
+from edgefold.errors import InputError
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_bert_has_one_residual_stream_and_per_layer_spaces(
+    attention: str, make_bert: Callable[..., Any], text_batch: Callable[..., Any]
+) -> None:
+    graph = trace(make_bert(attn_implementation=attention), text_batch())
+    kinds = {d.name: (d.kind, d.size) for d in graph}
+    assert kinds["hidden"] == ("linear", 24)
+    assert kinds["vocab"] == ("fixed", 101)
+    assert kinds["ffn.0"] == kinds["ffn.1"] == ("permutation", 40)
+    assert kinds["heads.0"] == kinds["heads.1"] == ("heads", 3)
+    assert "ffn.2" not in kinds
+    assert kinds["units.0"] == ("permutation", 24)
+
+
+def test_every_parameter_axis_has_a_dimension(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
+    model = make_bert()
+    graph = trace(model, text_batch())
+    for name, parameter in model.named_parameters():
+        sizes = [torch.Size([f.size for f in axis]).numel() for axis in graph.layouts[name]]
+        assert sizes == list(parameter.shape), name
+        assert all(factor.dimension for axis in graph.layouts[name] for factor in axis), name
+
+
+def test_macs_are_those_of_the_products(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
+    graph = trace(make_bert(), text_batch(rows=4, length=9))
+    assert graph["ffn.0"].macs == 2 * 4 * 9 * 24 * 40
+
+
+class Convolutional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.second = nn.Conv2d(8, 12, 3, padding=1)
+        self.skip = nn.Conv2d(3, 12, 1)
+        self.head = nn.Linear(12 * 4 * 4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.norm(self.first(x)))
+        y = torch.relu(self.second(y) + self.skip(x))
+        return self.head(nn.functional.max_pool2d(y, 2).flatten(1))
+
+
+def test_conv_net() -> None:
+    graph = trace(Convolutional(), {"x": torch.randn(2, 3, 8, 8)})
+    assert {(d.name, d.kind, d.size) for d in graph if d.kind != "fixed"} == {
+        ("channels.0", "permutation", 8),
+        ("channels.1", "permutation", 12),
+    }
+    assert {m.parameter for m in graph["channels.0"].members} >= {"first.weight", "norm.running_mean", "second.weight"}
+    assert [f.size for f in graph.layouts["head.weight"][1]] == [12, 4, 4]
+
+
+def test_mlp_with_a_linear_bottleneck() -> None:
+    mlp = nn.Sequential(
+        nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 5), nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 3)
+    )
+    kinds = {d.name: (d.kind, d.size) for d in trace(mlp, {"input": torch.randn(2, 6)})}
+    assert kinds["hidden"] == ("linear", 5)
+    assert sorted(kinds.values()) == sorted(
+        [("linear", 5), ("permutation", 16), ("permutation", 16), ("fixed", 6), ("fixed", 3)]
+    )
+
+
+class RawParameters(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 10)
+        self.w = nn.Parameter(torch.randn(10, 10))
+        self.out = nn.Linear(10, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.inner(x)
+        hidden = hidden + torch.relu(hidden @ self.w) @ self.w.T
+        return self.out(hidden)
+
+
+def test_raw_parameters_count_like_layers() -> None:
+    graph = trace(RawParameters(), {"x": torch.randn(3, 4)})
+    assert [(f.dimension, f.size) for axis in graph.layouts["w"] for f in axis] == [("hidden", 10), ("ffn.0", 10)]
+
+
+class Sorted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 6)
+        self.b = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(torch.sort(self.a(x), dim=-1).values)
+
+
+def test_an_operator_without_a_rule_makes_its_dimensions_fixed_and_is_named() -> None:
+    graph = trace(Sorted(), {"x": torch.randn(3, 4)})
+    reasons = [d.reason for d in graph if d.size == 6]
+    assert all(d.kind == "fixed" for d in graph)
+    assert any("no rule for sort" in reason and "test_dimensions.py" in reason for reason in reasons)
+
+
+def test_gating_and_scalar_shift_forbid_projection_but_not_selection() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.gate, self.down = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.down(self.up(x) * self.gate(x))
+
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.down = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.down(self.up(x) + 1.0)
+
+    for model in (Gated(), Shifted()):
+        assert [d.kind for d in trace(model, {"x": torch.randn(3, 4)}) if d.size == 6] == ["permutation"]
+
+
+def test_unknown_names_are_told_the_known_ones() -> None:
+    graph = trace(nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)), {"input": torch.randn(2, 3)})
+    with pytest.raises(InputError, match=r"No dimension matches 'ffn'; this model has units\.0, input\.0, output\.0"):
+        graph.match("ffn")
+    with pytest.raises(InputError, match="No dimension is named 'x'"):
+        graph["x"]
+    assert [d.name for d in graph.match("units")] == ["units.0"]
+
+
+def test_bad_inputs_are_refused() -> None:
+    model = nn.Linear(3, 2)
+    with pytest.raises(InputError, match="must be a dict of example tensors"):
+        trace(model, {})
+    with pytest.raises(InputError, match=r"inputs\['input'\] must be a tensor; got list"):
+        trace(model, {"input": [1, 2]})  # type: ignore[dict-item]
+    with pytest.raises(InputError, match=r"torch.export cannot trace Linear with inputs .*\(2, 7\)"):
+        trace(model, {"input": torch.randn(2, 7)})
+
+
+def test_tracing_leaves_the_model_as_it_was(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
+    model = make_bert().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    trace(model, text_batch())
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
