@@ -1,4 +1,4 @@
-"""edgefold: train a network smaller, fold what was trained into plain weights, export it, measure it where it will run."""
+"""edgefold: train a network smaller, fold what was trained into plain weights, export it, measure it where it runs."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ _HOME = {
 }
 """Public names and the module each lives in; loaded on first use (PEP 562), so that `import edgefold` stays light."""
 
-__all__ = [  # noqa: RUF022 (the same order as _HOME)
+__all__ = [
     "CompressionTrainer",
     "DeviceError",
     "Dimension",

@@ -1,6 +1,7 @@
 """Classes of tensor axes: a union-find whose elements may turn out to be products of smaller ones.
 
-An *atom* is one vector space; an *axis* is a row-major product of atoms, written as a tuple (the empty tuple is an axis of
+An *atom* is one vector space; an *axis* is a row-major product of atoms, written as a tuple (the empty tuple is an
+axis of
 size 1). A reshape of 384 into 12 x 32 refines the atom of size 384 into two; whatever was unified with it follows.
 """
 
@@ -94,7 +95,7 @@ class AxisSpaces:
                 self._refine(x, tuple(taken))
 
     def reshape(self, axes: list[Axis], shape: list[int], where: str) -> list[Axis]:
-        """The axes of a row-major reshape: products are merged and split, and refined where a cut falls inside an atom."""
+        """The axes of a row-major reshape: products are merged and split, and refined where a cut falls inside."""
         pending = [atom for axis in axes for atom in self.leaves(axis)]
         result: list[Axis] = []
         for index, size in enumerate(shape):

@@ -1,7 +1,7 @@
 """One rule per operator: which axes of its operands carry the same coordinates, and what runs along them.
 
-A rule receives the tracer and the node and returns the axes of the node's output. An operator without a rule makes every
-axis it touches fixed, and says so: never wrong, never a crash.
+A rule receives the tracer and the node and returns the axes of the node's output. An operator without a rule makes
+every axis it touches fixed, and says so: never wrong, never a crash.
 """
 
 from collections.abc import Callable
@@ -387,7 +387,7 @@ def take(tracer: AxisTracer, node: Node) -> Axes:
 
 
 def _read(tracer: AxisTracer, node: Node, source: Any, axis: int, weight: Any, weight_axis: int) -> None:
-    """Remember a contraction with a parameter, and what it costs: one multiply-add per output and contracted element."""
+    """Remember a contraction with a parameter, and its multiply-adds: one per output and contracted element."""
     name = tracer.parameters.get(weight)
     if name is None or not isinstance(source, Node):
         return

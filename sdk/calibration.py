@@ -49,15 +49,14 @@ class Moments:
         return self.uncentred - torch.outer(self.mean, self.mean)
 
 
-def collect_moments(
-    module: GraphModule, targets: Mapping[Node, int], batches: Iterable[Batch]
-) -> dict[Node, Moments]:
+def collect_moments(module: GraphModule, targets: Mapping[Node, int], batches: Iterable[Batch]) -> dict[Node, Moments]:
     """The moments of some nodes' values along one axis each.
 
     Args:
         module: a traced module, as `trace` keeps it.
         targets: for each node, the axis of its value along which the vectors lie.
-        batches: keyword tensors of forward. Where a batch has an `attention_mask` of shape (batch, sequence), the positions
+        batches: keyword tensors of forward. Where a batch has an `attention_mask` of shape (batch, sequence), the
+            positions
             it masks are left out of every value that begins with these two axes.
 
     Raises:
@@ -80,9 +79,7 @@ def collect_moments(
     return moments
 
 
-def run_batches(
-    module: GraphModule, batches: Iterable[Batch], observe: Callable[[Node, Any, Batch], None]
-) -> None:
+def run_batches(module: GraphModule, batches: Iterable[Batch], observe: Callable[[Node, Any, Batch], None]) -> None:
     """Run the traced module on every batch and show each node's value to `observe`."""
     names = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
     seen = False
@@ -91,7 +88,8 @@ def run_batches(
         missing = [name for name in names if name not in batch]
         if missing:
             raise InputError(
-                f"A calibration batch lacks {', '.join(missing)}; it has {', '.join(batch) or 'nothing'}, and the model "
+                f"A calibration batch lacks {', '.join(missing)}; it has {', '.join(batch) or 'nothing'}, and "
+                "the model "
                 f"was traced with {', '.join(names)}."
             )
         with torch.no_grad():

@@ -1,7 +1,9 @@
 """save_student and load_student: a folded student as a folder of safetensors and JSON.
 
-A student that its Hugging Face configuration describes is an ordinary checkpoint and opens with `from_pretrained`. Any other is
-saved with the size attributes of all its modules, and opened by giving them to a fresh module of the original architecture.
+A student that its Hugging Face configuration describes is an ordinary checkpoint and opens with `from_pretrained`.
+Any other is
+saved with the size attributes of all its modules, and opened by giving them to a fresh module of the original
+architecture.
 """
 
 import copy
@@ -64,11 +66,13 @@ def load_student(folder: str | Path, architecture: nn.Module | None = None) -> n
     """Open what `save_student` wrote, in evaluation mode.
 
     Args:
-        architecture: for a student that is no Hugging Face model, an instance of the original class at its original sizes; its
+        architecture: for a student that is no Hugging Face model, an instance of the original class at its original
+            sizes; its
             weights do not matter and it is not modified.
 
     Raises:
-        InputError: no such folder, no student in it, a file that is missing or corrupt, or an architecture that does not fit.
+        InputError: no such folder, no student in it, a file that is missing or corrupt, or an architecture that does
+            not fit.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -98,18 +102,24 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"There is no student folder {folder}; give the folder that save_student or `edgefold compress` wrote.")
+        raise InputError(
+            f"There is no student folder {folder}; give the folder that save_student or `edgefold compress` wrote."
+        )
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            f"{folder} has no {MANIFEST}, so it is not a student of edgefold; open an ordinary checkpoint with from_pretrained."
+            f"{folder} has no {MANIFEST}, so it is not a student of edgefold; open an ordinary checkpoint with "
+            "from_pretrained."
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder / MANIFEST} is not valid JSON ({error}); restore the folder or make the student again.") from None
+        raise InputError(
+            f"{folder / MANIFEST} is not valid JSON ({error}); restore the folder or make the student again."
+        ) from None
     if manifest.get("schema_version") != SCHEMA_VERSION:
         raise InputError(
-            f"{folder / MANIFEST} has schema version {manifest.get('schema_version')}, this edgefold reads {SCHEMA_VERSION}; "
+            f"{folder / MANIFEST} has schema version {manifest.get('schema_version')}, this edgefold reads "
+            f"{SCHEMA_VERSION}; "
             "install the edgefold that wrote it."
         )
     for name, digest in manifest["sha256"].items():
@@ -123,7 +133,8 @@ def _verify(path: Path, digest: str) -> None:
     found = sha256_file(path)
     if found != digest:
         raise InputError(
-            f"{path} is corrupt: its SHA-256 is {found[:12]}…, {MANIFEST} says {digest[:12]}…; restore the folder or make the "
+            f"{path} is corrupt: its SHA-256 is {found[:12]}…, {MANIFEST} says {digest[:12]}…; restore the "
+            "folder or make the "
             "student again."
         )
 
@@ -147,7 +158,7 @@ def _is_described_by_configuration(plain: nn.Module) -> bool:
     if not hasattr(plain, "config") or not hasattr(plain, "save_pretrained"):
         return False
     with torch.device("meta"):
-        fresh = type(plain)(copy.deepcopy(plain.config))  # type: ignore[call-arg]
+        fresh = type(plain)(copy.deepcopy(plain.config))
     same_shapes = {n: p.shape for n, p in fresh.named_parameters()} == {n: p.shape for n, p in plain.named_parameters()}
     return same_shapes and _size_attributes(fresh) == _size_attributes(plain)
 
@@ -192,7 +203,10 @@ def _model_class(folder: Path, manifest: Mapping[str, Any]) -> Any:
 
     model_class = getattr(transformers, str(manifest["class"]), None)
     if not (isinstance(model_class, type) and issubclass(model_class, transformers.PreTrainedModel)):
-        raise InputError(f"{folder} holds a {manifest['class']}, which this transformers does not have; install the one it was made with.")
+        raise InputError(
+            f"{folder} holds a {manifest['class']}, which this transformers does not have; install the one it "
+            "was made with."
+        )
     return model_class
 
 
@@ -200,7 +214,9 @@ def _skeleton(folder: Path, manifest: Mapping[str, Any], architecture: nn.Module
     """The original architecture at its original sizes."""
     if architecture is not None:
         if type(architecture).__name__ != manifest["class"]:
-            raise InputError(f"{folder} holds a {manifest['class']}; the architecture given is a {type(architecture).__name__}.")
+            raise InputError(
+                f"{folder} holds a {manifest['class']}; the architecture given is a {type(architecture).__name__}."
+            )
         return copy.deepcopy(architecture)
     if not (folder / "config.json").is_file():
         raise InputError(
@@ -230,4 +246,6 @@ def _load_weights(model: nn.Module, folder: Path) -> None:
     tied = {name for name in missing if name in dict(model.named_parameters(remove_duplicate=False))}
     absent = [name for name in missing if name not in tied or name in _tensors(model)]
     if absent or unexpected:
-        raise InputError(f"The weights in {folder / OWN_WEIGHTS} do not fit: missing {absent}, unexpected {unexpected}.")
+        raise InputError(
+            f"The weights in {folder / OWN_WEIGHTS} do not fit: missing {absent}, unexpected {unexpected}."
+        )

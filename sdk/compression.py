@@ -118,12 +118,18 @@ def _work_folder(out: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Pa
     stored = work / "recipe.yaml"
     if resume:
         if not stored.is_file():
-            raise InputError(f"There is no unfinished run of {out} to resume ({work} has no recipe); start it without --resume.")
+            raise InputError(
+                f"There is no unfinished run of {out} to resume ({work} has no recipe); start it without --resume."
+            )
         if load_recipe(stored) != recipe:
-            raise InputError(f"The unfinished run in {work} has another recipe ({stored}); resume with that one or use --overwrite.")
+            raise InputError(
+                f"The unfinished run in {work} has another recipe ({stored}); resume with that one or use --overwrite."
+            )
         return work
     if work.exists() and not overwrite:
-        raise InputError(f"An unfinished run of {out} lies in {work}; go on with --resume, or start anew with --overwrite.")
+        raise InputError(
+            f"An unfinished run of {out} lies in {work}; go on with --resume, or start anew with --overwrite."
+        )
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     dump_recipe(recipe, stored)
@@ -164,7 +170,7 @@ def _read(recipe: Recipe, teacher: Any) -> TextSplits:
 
 
 def _fold_error(student: Student, plain: torch.nn.Module, batches: list[dict[str, torch.Tensor]]) -> float:
-    """The largest difference of the logits, relative to the largest logit; a gate, because folding must change nothing."""
+    """The largest difference of the logits, relative to the largest logit; a gate: folding changes nothing."""
     worst = 0.0
     with torch.no_grad():
         for batch in batches:
@@ -172,14 +178,18 @@ def _fold_error(student: Student, plain: torch.nn.Module, batches: list[dict[str
             after = plain(**batch)
             worst = max(worst, float((before.logits - after.logits).abs().max() / before.logits.abs().max()))
     if not worst <= FOLD_TOLERANCE:
-        raise GateError(f"Folding changed the student by {worst:.2e} (relative), more than {FOLD_TOLERANCE:.0e}; it was not saved.")
+        raise GateError(
+            f"Folding changed the student by {worst:.2e} (relative), more than {FOLD_TOLERANCE:.0e}; it was not saved."
+        )
     return worst
 
 
 def _resized(student: Student, dimensions: list[Dimension]) -> list[dict[str, Any]]:
     sizes = student.structure.sizes
     return [
-        {"name": d.name, "kind": d.kind, "teacher_size": d.size, "student_size": sizes[d.name][1]} for d in dimensions if d.name in sizes
+        {"name": d.name, "kind": d.kind, "teacher_size": d.size, "student_size": sizes[d.name][1]}
+        for d in dimensions
+        if d.name in sizes
     ]
 
 
@@ -196,4 +206,6 @@ def _save(result: CompressionResult, recipe: Recipe, plain: torch.nn.Module, tok
         dump_recipe(recipe, folder / "recipe.yaml")
         (folder / "metrics.json").write_text(json.dumps(result.metrics, indent=2) + "\n")
         points = [dataclasses.asdict(point) for point in result.curve]
-        (folder / "training.json").write_text(json.dumps({"curve": points, "dimensions": result.dimensions}, indent=2) + "\n")
+        (folder / "training.json").write_text(
+            json.dumps({"curve": points, "dimensions": result.dimensions}, indent=2) + "\n"
+        )

@@ -1,4 +1,4 @@
-"""trace(model, inputs): the named vector spaces that a network's parameters share, found from the traced graph alone."""
+"""trace(model, inputs): the named vector spaces that a network's parameters share, found from its graph alone."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -137,7 +137,7 @@ def _export(model: nn.Module, inputs: Mapping[str, Tensor]) -> GraphModule:
     """The traced module; it shares the model's parameters."""
     training = model.training
     model.eval()
-    dynamic = {name: {axis: Dim.AUTO for axis in range(min(value.dim(), 2))} for name, value in inputs.items()}
+    dynamic = {name: dict.fromkeys(range(min(value.dim(), 2)), Dim.AUTO) for name, value in inputs.items()}
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -209,7 +209,13 @@ def _name_dimensions(module: GraphModule, tracer: AxisTracer) -> DimensionGraph:
         )
     node_layouts = {node: layout(axes) for node, axes in tracer.axes.items()}
     return DimensionGraph(
-        tuple(dimensions), layouts, module, tuple(tracer.reads), tuple(tracer.norms), tuple(tracer.lookups), node_layouts
+        tuple(dimensions),
+        layouts,
+        module,
+        tuple(tracer.reads),
+        tuple(tracer.norms),
+        tuple(tracer.lookups),
+        node_layouts,
     )
 
 
@@ -240,7 +246,10 @@ def _is_parameter(module: nn.Module, name: str) -> bool:
 def _kind(tracer: AxisTracer, atom: int, owned: Mapping[str, list[Axis]]) -> str:
     space = tracer.spaces.space(atom)
     products = [
-        leaves for axes in owned.values() for axis in axes if atom in (leaves := tracer.spaces.leaves(axis)) and leaves[1:]
+        leaves
+        for axes in owned.values()
+        for axis in axes
+        if atom in (leaves := tracer.spaces.leaves(axis)) and leaves[1:]
     ]
     if space.fixed:
         return "fixed"
@@ -275,7 +284,9 @@ def _names(
         if atom in (vocabulary, hidden):
             names[atom] = "vocab" if atom == vocabulary else "hidden"
             continue
-        family = _family(spaces, atom, kinds[atom], atom in tables, atom in convolved, _between(atom, hidden, spaces, owned))
+        family = _family(
+            spaces, atom, kinds[atom], atom in tables, atom in convolved, _between(atom, hidden, spaces, owned)
+        )
         names[atom] = f"{family}.{counts.setdefault(family, 0)}"
         counts[family] += 1
     return names
@@ -301,5 +312,11 @@ def _family(spaces: AxisSpaces, atom: int, kind: str, is_table: bool, is_convolv
     if is_table:
         return "table"
     reasons = " ".join(spaces.space(atom).fixed)
-    families = (("output", "output"), ("input", "input"), ("kernel", "kernel"), ("between activations", "head_dim"), ("inner factor", "head_dim"))
+    families = (
+        ("output", "output"),
+        ("input", "input"),
+        ("kernel", "kernel"),
+        ("between activations", "head_dim"),
+        ("inner factor", "head_dim"),
+    )
     return next((family for word, family in families if word in reasons), "fixed")

@@ -70,7 +70,9 @@ def captured_outputs(module: nn.Module, paths: Sequence[str]) -> Iterator[dict[s
     """Within the block, collect the output of each named submodule of every forward pass (the last one stays)."""
     outputs: dict[str, Tensor] = {}
     handles = [
-        module.get_submodule(path).register_forward_hook(lambda _module, _args, out, path=path: outputs.update({path: out}))
+        module.get_submodule(path).register_forward_hook(
+            lambda _module, _args, out, path=path: outputs.update({path: out})
+        )
         for path in paths
     ]
     try:
@@ -95,7 +97,8 @@ def logits_of(outputs: Any) -> Tensor:
         logits = outputs[0]
     if not isinstance(logits, Tensor):
         raise InputError(
-            f"The model returned {type(outputs).__name__} without logits; return a tensor, a tuple that begins with it, or "
+            f"The model returned {type(outputs).__name__} without logits; return a tensor, a tuple that begins "
+            "with it, or "
             "an output with `logits`."
         )
     return logits

@@ -12,7 +12,8 @@ from edgefold.students import Student
 def fold(student: Student) -> nn.Module:
     """The student as plain modules: nothing of edgefold is left in them, and nothing is composed at run time.
 
-    W~ = P_b^T W P_a is evaluated on the CPU in float64 and cast once to the student's dtype. The student is not modified.
+    W~ = P_b^T W P_a is evaluated on the CPU in float64 and cast once to the student's dtype. The student is not
+    modified.
 
     Raises:
         InputError: `student` is not a student, or its weights are not finite.
@@ -30,6 +31,8 @@ def fold(student: Student) -> nn.Module:
             parameters[name].copy_(value)
     for name, parameter in parameters.items():
         if not bool(torch.isfinite(parameter).all()):
-            raise InputError(f"The student's {name} is not finite; training diverged. Lower the learning rate and train again.")
+            raise InputError(
+                f"The student's {name} is not finite; training diverged. Lower the learning rate and train again."
+            )
         parameter.requires_grad_(True)
     return plain.eval()

@@ -55,7 +55,9 @@ def start_student(
     factorized = {f"{pair.module}.weight": pair for pair in factor_pairs}
     moments = collect_moments(graph.module, _targets(graph, readers, projected, factorized), batches)
     maps = {
-        name: _projection(graph, name, size, moments) if name in projected else _selection(graph, name, size, readers, moments, tensors)
+        name: _projection(graph, name, size, moments)
+        if name in projected
+        else _selection(graph, name, size, readers, moments, tensors)
         for name, size in sizes.items()
     }
     weights = {
@@ -63,7 +65,10 @@ def start_student(
     }
     norms = [norm for norm in graph.norms if _runs_along(graph, norm.source, projected)]
     weights |= _refit_norms(graph, norms, maps, batches)
-    factors = {pair.module: _factors(graph, name, pair, weights[name], maps, moments, batches) for name, pair in factorized.items()}
+    factors = {
+        pair.module: _factors(graph, name, pair, weights[name], maps, moments, batches)
+        for name, pair in factorized.items()
+    }
     return StudentStart(
         maps=maps,
         layouts=_layouts_after_selection(graph, maps),
@@ -125,7 +130,7 @@ def _selection(
     moments: Mapping[Node, Moments],
     tensors: Mapping[str, Tensor],
 ) -> Selection:
-    """The coordinates that contribute most to their readers; by the weights' energy where nothing reads them linearly."""
+    """The coordinates that contribute most to their readers; by the weights' energy where nothing reads them so."""
     importance = torch.zeros(graph[name].size, dtype=torch.float64)
     for read in readers[name]:
         layout = graph.layouts[read.parameter][read.parameter_axis]
@@ -238,7 +243,7 @@ def _sources(
     norms: Sequence[NormRead],
     factorized: Mapping[str, FactorPair],
 ) -> dict[str, Tensor]:
-    """Parameters that projections act on; norms live in the small space and factor pairs are free, so they are not here."""
+    """Parameters that projections act on; norms (of the small space) and factor pairs are free, and not here."""
     free = {name for norm in norms for name in (norm.weight, norm.bias) if name}
     free |= {name for name in tensors for pair in factorized.values() if name.startswith(f"{pair.module}.")}
     selections = {name: map for name, map in maps.items() if isinstance(map, Selection)}

@@ -19,7 +19,7 @@ class FactorPair:
 
 
 def find_factor_pairs(model: nn.Module, steps: Sequence[LowRank]) -> list[FactorPair]:
-    """The linear and embedding layers that the steps name; a layer with a rank that would not make it smaller is left dense.
+    """The linear and embedding layers that the steps name; one that would not become smaller is left dense.
 
     Raises:
         InputError: a step matches nothing, two steps match one layer, a rank does not fit, or a matched weight is tied.
@@ -34,7 +34,7 @@ def find_factor_pairs(model: nn.Module, steps: Sequence[LowRank]) -> list[Factor
             if name in pairs:
                 raise InputError(f"Two LowRank steps match {name}; name it in one of them only.")
             _check_rank(model, name, step)
-            out_features, in_features = model.get_submodule(name).weight.shape  # type: ignore[union-attr, misc]
+            out_features, in_features = model.get_submodule(name).weight.shape  # type: ignore[misc]
             if step.rank * (out_features + in_features) < out_features * in_features:
                 pairs[name] = FactorPair(name, step.rank)
     return list(pairs.values())
@@ -44,7 +44,8 @@ def factorize(model: nn.Module, pair: FactorPair, left: Tensor | None = None, ri
     """Replace one layer by its factor pair, in place.
 
     Args:
-        left: (out, rank) and right: (rank, in) such that W = left @ right; for an embedding W is its table transposed, (d, rows).
+        left: (out, rank) and right: (rank, in) such that W = left @ right; for an embedding W is its table
+            transposed, (d, rows).
             Left out, the layers keep an arbitrary start (their weights are about to be loaded).
     """
     layer = model.get_submodule(pair.module)
@@ -84,8 +85,11 @@ def _check_rank(model: nn.Module, name: str, step: LowRank) -> None:
     limit = min(weight.shape)
     if step.rank > limit:
         raise InputError(
-            f"LowRank(rank={step.rank}) does not fit {name} of shape {tuple(weight.shape)}; choose 1 <= rank <= {limit}."
+            f"LowRank(rank={step.rank}) does not fit {name} of shape {tuple(weight.shape)}; choose 1 <= rank <= "
+            f"{limit}."
         )
     owners = [full for full, tensor in model.named_parameters(remove_duplicate=False) if tensor is weight]
     if len(owners) > 1:
-        raise InputError(f"{name} cannot be factorized: its weight is shared by {', '.join(owners)}; leave it out of LowRank.")
+        raise InputError(
+            f"{name} cannot be factorized: its weight is shared by {', '.join(owners)}; leave it out of LowRank."
+        )

@@ -25,7 +25,8 @@ class Projection:
 
     def apply(self, tensor: Tensor, axis: int) -> Tensor:
         """Contract `axis` (of size d) with P; its new size is p."""
-        return torch.tensordot(tensor, self.matrix.to(tensor.dtype), dims=([axis], [0])).movedim(-1, axis)
+        moved: Tensor = torch.tensordot(tensor, self.matrix.to(tensor.dtype), dims=([axis], [0]))
+        return moved.movedim(-1, axis)
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,14 @@ def principal_directions(moments: Iterable[Moments], size: int) -> Tensor:
     """P: (d, size), orthonormal: the leading eigenvectors of the summed covariances, each normalised to trace 1.
 
     Centring and normalising keep the loudest layer from deciding alone. At full size P is the identity. The basis is
-    turned (one Householder reflection) so that the direction (1, ..., 1) of the small space, which a layer norm discards,
-    carries the least variance of all.
+    turned (one Householder reflection) so that the direction (1, ..., 1) of the small space, which a layer norm
+    discards, carries the least variance of all.
     """
     covariances = [moment.covariance for moment in moments]
     if not covariances or size == len(covariances[0]):
         return torch.eye(size, dtype=torch.float64)
     scaled = [covariance / covariance.trace().clamp_min(1e-30) for covariance in covariances]
-    directions = torch.linalg.eigh(torch.stack(scaled).sum(0)).eigenvectors.flip(1)[:, :size]
+    directions: Tensor = torch.linalg.eigh(torch.stack(scaled).sum(0)).eigenvectors.flip(1)[:, :size]
     return directions @ _least_to_ones(size)
 
 
@@ -110,9 +111,10 @@ def most_important(importance: Tensor, size: int) -> Selection:
 def whitened_factors(weight: Tensor, second_moment: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """W ~ B A of the given rank, minimising E|W x - B A x|^2 over inputs x.
 
-    With S S^T = E[x x^T] and the SVD of W S, B = U_r Sigma_r^(1/2) and A = Sigma_r^(1/2) V_r^T S^-1 (SVD-LLM, Wang et al.,
-    2024); the loss equals the cut singular values. S comes from the eigendecomposition with its spectrum kept above 1e-6 of
-    its mean, so a singular moment does no harm.
+    With S S^T = E[x x^T] and the SVD of W S, B = U_r Sigma_r^(1/2) and A = Sigma_r^(1/2) V_r^T S^-1 (SVD-LLM, Wang
+    et al.,
+    2024); the loss equals the cut singular values. S comes from the eigendecomposition with its spectrum kept above
+    1e-6 of its mean, so a singular moment does no harm.
 
     Args:
         weight: (out, in), float64.

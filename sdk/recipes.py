@@ -1,5 +1,6 @@
 """Recipes: one YAML file that says which teacher to compress, on which data, under which plan, and how to train."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -203,4 +204,4 @@ def _read_text(file: Path) -> str:
 
 def _resolve_path(value: Path, info: ValidationInfo) -> Path:
     folder = info.context["folder"] if info.context else Path.cwd()
-    return Path(folder, value.expanduser()).absolute()
+    return Path(os.path.abspath(Path(folder, value.expanduser())))

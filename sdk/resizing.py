@@ -1,8 +1,9 @@
 """The smaller module: the same architecture at new sizes, found by trying, never from a table of models.
 
-A Hugging Face model is solved for its configuration: the integer fields that equal an old size, tried until every parameter
-has the predicted shape. Any other module is copied and its size attributes are patched. Either way a new trace must find
-the predicted layout of every parameter; otherwise the plan is refused.
+A Hugging Face model is solved for its configuration: the integer fields that equal an old size, tried until every
+parameter
+has the predicted shape. Any other module is copied and its size attributes are patched. Either way a new trace must
+find the predicted layout of every parameter; otherwise the plan is refused.
 """
 
 import copy
@@ -135,12 +136,14 @@ def _configured_sizes(
 ) -> dict[str, int] | None:
     """The dimension sizes under these fields if every parameter then has a predictable shape, else None.
 
-    A dimension that the plan leaves alone but the configuration ties to another (a pooler as wide as the residual stream)
-    follows, where a selection can make it do so.
+    A dimension that the plan leaves alone but the configuration ties to another (a pooler as wide as the residual
+    stream) follows, where a selection can make it do so.
     """
     try:
         with torch.device("meta"):
-            shapes = {name: tuple(p.shape) for name, p in type(model)(_with_fields(model.config, fields)).named_parameters()}
+            shapes = {
+                name: tuple(p.shape) for name, p in type(model)(_with_fields(model.config, fields)).named_parameters()
+            }
     except Exception:  # a combination that the architecture itself refuses is simply not a solution
         return None
     sizes = dict(changed)
@@ -173,13 +176,15 @@ def _patch_attributes(
                 module(**inputs)
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
-            failure = f"{str(error).strip().splitlines()[0]} ({frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}: {frame.line})"
+            failure = f"{str(error).strip().splitlines()[0]} "
+            f"({frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}: {frame.line})"
             continue
         if _trace_agrees(module, graph, inputs, changed):
             return Resized(module, changed, edits)
     wanted = ", ".join(f"{name} {graph[name].size} -> {size}" for name, size in changed.items())
     raise InputError(
-        f"{type(model).__name__} cannot be built at the sizes {wanted}: {failure}. A size written as a literal in forward "
+        f"{type(model).__name__} cannot be built at the sizes {wanted}: {failure}. A size written as a literal "
+        "in forward "
         "cannot be changed from outside; make it an attribute of the module, or leave that dimension out of the plan."
     )
 
@@ -191,7 +196,11 @@ def _attribute_edits(
     certain: list[AttributeEdit] = []
     groups: dict[tuple[str, str, int], list[str]] = {}
     for path, module in model.named_modules():
-        own = {name: shapes[full] for name, _ in module.named_parameters(recurse=False) if (full := _join(path, name)) in shapes}
+        own = {
+            name: shapes[full]
+            for name, _ in module.named_parameters(recurse=False)
+            if (full := _join(path, name)) in shapes
+        }
         leaf = _leaf_edits(path, module, own)
         if leaf is not None:
             certain += leaf
@@ -257,7 +266,8 @@ def _trace_agrees(
         return False
     found = {name: [[f.size for f in axis] for axis in layout] for name, layout in traced.layouts.items()}
     predicted = {
-        name: [[sizes.get(f.dimension, f.size) for f in axis] for axis in layout] for name, layout in graph.layouts.items()
+        name: [[sizes.get(f.dimension, f.size) for f in axis] for axis in layout]
+        for name, layout in graph.layouts.items()
     }
     return _without_ones(found) == _without_ones(predicted)
 

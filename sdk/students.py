@@ -1,4 +1,4 @@
-"""build_student: a smaller copy of the teacher under a plan, with its trainable projections; saving and loading it folded."""
+"""build_student: a smaller copy of the teacher under a plan, with its trainable projections."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -46,9 +46,9 @@ class Match:
 class Student(nn.Module):
     """The smaller architecture, its projections, and how its weights come from the teacher's.
 
-    In mode "weights" the smaller weights themselves are trained. In modes "projection" and "all" each projected weight is
-    composed in every forward pass, W~ = P_b^T W P_a; "projection" trains the projections and the small norms alone (Low-Rank
-    Clone, 2025), "all" trains the teacher's weights W as well.
+    In mode "weights" the smaller weights themselves are trained. In modes "projection" and "all" each projected weight
+    is composed in every forward pass, W~ = P_b^T W P_a; "projection" trains the projections and the small norms alone
+    (Low-Rank Clone, 2025), "all" trains the teacher's weights W as well.
     """
 
     edgefold_unfolded = True
@@ -69,7 +69,11 @@ class Student(nn.Module):
         self.layouts = start.layouts
         dtype = next(module.parameters()).dtype
         self.projections = nn.ParameterDict(
-            {_key(name): nn.Parameter(map.matrix.to(dtype)) for name, map in start.maps.items() if isinstance(map, Projection)}
+            {
+                _key(name): nn.Parameter(map.matrix.to(dtype))
+                for name, map in start.maps.items()
+                if isinstance(map, Projection)
+            }
         )
         self.sources = nn.ParameterDict()
         if mode != "weights":
@@ -90,7 +94,7 @@ class Student(nn.Module):
     def projection(self, dimension: str) -> Tensor | None:
         """P: (d, p) of a dimension, or None where it has none."""
         key = _key(dimension)
-        return self.projections[key] if key in self.projections else None
+        return self.projections[key] if key in self.projections else None  # noqa: SIM401 (ParameterDict.get is untyped)
 
     def composed(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """The smaller weights that follow from projections and the teacher's weights; empty in mode "weights"."""
@@ -120,11 +124,12 @@ def build_student(
 
     Args:
         inputs: example keyword tensors of forward, at least 2 rows.
-        calibration: batches of such tensors (a few hundred samples), from which projections, importances and factors start.
-        mode: what training will change, see `Student`.
+        calibration: batches of such tensors (a few hundred samples), from which projections, importances and factors
+        start. mode: what training will change, see `Student`.
 
     Raises:
-        InputError: the plan does not fit the model, the architecture cannot be built at these sizes, or calibration is bad.
+        InputError: the plan does not fit the model, the architecture cannot be built at these sizes, or calibration
+            is bad.
     """
     if mode not in MODES:
         raise InputError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}.")
@@ -152,7 +157,8 @@ def resolve_sizes(graph: DimensionGraph, plan: Plan) -> dict[str, int]:
     """The new size of every dimension that the plan names.
 
     Raises:
-        InputError: an unknown dimension, one named twice, a kind that does not allow the step, or a size that does not fit.
+        InputError: an unknown dimension, one named twice, a kind that does not allow the step, or a size that does
+            not fit.
     """
     sizes: dict[str, int] = {}
     for step in plan.steps:
@@ -176,7 +182,9 @@ def _check_step(step: Project | Select, name: str, kind: str, size: int, reason:
             f"{' or '.join(allowed)}."
         )
     if step.size > size:
-        raise InputError(f"{verb}({step.dimension!r}, {step.size}) does not fit {name} of size {size}; choose 1 <= size <= {size}.")
+        raise InputError(
+            f"{verb}({step.dimension!r}, {step.size}) does not fit {name} of size {size}; choose 1 <= size <= {size}."
+        )
 
 
 def _projected(graph: DimensionGraph, plan: Plan) -> set[str]:
@@ -192,7 +200,7 @@ def _load(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def _matches(graph: DimensionGraph, module: nn.Module) -> tuple[Match, ...]:
-    """Where hidden states can be compared: the norms along each linear dimension, or its writers where it has no norm."""
+    """Where hidden states can be compared: the norms along each linear dimension, or its writers where none has."""
     norms = [(norm.weight, norm.node) for norm in graph.norms if norm.weight]
     writers = [(read.parameter, read.node) for read in graph.reads]
     result: list[Match] = []

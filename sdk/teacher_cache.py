@@ -23,8 +23,8 @@ class TeacherOutputs:
 class TeacherCache:
     """Per-example teacher outputs up to a limit of memory; hidden states are held in half precision without padding.
 
-    Values pass through the cache's precision also when they are new, so a run that refills the cache after an interruption
-    sees the same numbers.
+    Values pass through the cache's precision also when they are new, so a run that refills the cache after an
+    interruption sees the same numbers.
     """
 
     limit_bytes: int

@@ -1,10 +1,10 @@
 """Text classification on transformers.Trainer: tokenized data, training arguments, progress, accuracy."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,11 +23,8 @@ from transformers import (
 from edgefold.recipes import TrainingSettings
 from edgefold.text_data import Example
 
-
-class Progress(Protocol):
-    """Told how far a stage has come, and the figures of the moment (loss, accuracy, ...)."""
-
-    def __call__(self, stage: str, done: int, total: int, figures: Mapping[str, float]) -> None: ...
+Progress = Callable[[str, int, int, Mapping[str, float]], None]
+"""progress(stage, done, total, figures): how far a stage has come, figures of the moment (loss, ...)."""
 
 
 def no_progress(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
@@ -41,7 +38,8 @@ class TokenizedText(Dataset[dict[str, Any]]):
         encoded = tokenizer([example.text for example in examples], truncation=True, max_length=max_length)
         names = [name for name in encoded if name in ("input_ids", "attention_mask")]
         self._rows = [
-            {**{name: encoded[name][i] for name in names}, "labels": example.label} for i, example in enumerate(examples)
+            {**{name: encoded[name][i] for name in names}, "labels": example.label}
+            for i, example in enumerate(examples)
         ]
 
     def __len__(self) -> int:
@@ -148,7 +146,10 @@ def accuracy(model: nn.Module, dataset: TokenizedText, tokenizer: Any, batch_siz
     correct = 0
     with torch.no_grad():
         for start in range(0, len(order), batch_size):
-            batch = {name: value.to(device) for name, value in pad([dataset[i] for i in order[start : start + batch_size]]).items()}
+            batch = {
+                name: value.to(device)
+                for name, value in pad([dataset[i] for i in order[start : start + batch_size]]).items()
+            }
             labels = batch.pop("labels")
             correct += int((model.eval()(**batch).logits.argmax(-1) == labels).sum())
     return correct / len(dataset)
@@ -159,5 +160,3 @@ def use_threads(threads: int | None) -> int:
     chosen = threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
     torch.set_num_threads(chosen)
     return chosen
-
-

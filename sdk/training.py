@@ -22,9 +22,11 @@ class CompressionTrainer(Trainer):
         student: made by `build_student`; or a plain module, for which hidden states are not matched.
         teacher: the model the student was made from; needed when the objective has a logits or hidden weight.
         objective: the weights of the loss.
-        teacher_cache_gib: memory for the teacher's outputs, so that its forward pass is paid for once per example and not
+        teacher_cache_gib: memory for the teacher's outputs, so that its forward pass is paid for once per example
+            and not
             once per epoch; 0 recomputes them. Leave it 0 when the data are augmented anew in every epoch.
-        args, train_dataset, data_collator, ...: as for transformers.Trainer. `args.remove_unused_columns` is best left False.
+        args, train_dataset, data_collator, ...: as for transformers.Trainer. `args.remove_unused_columns` is best
+        left False.
 
     Raises:
         InputError: the objective asks for a teacher or for matches that are not there.
@@ -41,7 +43,7 @@ class CompressionTrainer(Trainer):
         teacher_cache_gib: float = 0.0,
         **trainer_arguments: Any,
     ) -> None:
-        self.objective = objective or Objective()
+        self.objective: Objective = objective or Objective()
         self.matches = student.matches if isinstance(student, Student) else ()
         self._check(teacher)
         self.cache = TeacherCache(int(teacher_cache_gib * 2**30)) if teacher_cache_gib > 0 else None
@@ -61,7 +63,8 @@ class CompressionTrainer(Trainer):
             raise InputError(f"{self.objective} needs a teacher; pass teacher=..., or set logits=0 and hidden=0.")
         if self.objective.hidden > 0 and not self.matches:
             raise InputError(
-                "Objective(hidden > 0) needs a student whose plan projects a dimension that its teacher normalises or writes; "
+                "Objective(hidden > 0) needs a student whose plan projects a dimension that its teacher "
+                "normalises or writes; "
                 "set hidden=0 for this student."
             )
 
@@ -89,7 +92,12 @@ class CompressionTrainer(Trainer):
         return [match.module for match in self.matches] if self.objective.hidden > 0 else []
 
     def _distillation(
-        self, student: nn.Module, logits: Tensor, hidden: Mapping[str, Tensor], inputs: Mapping[str, Any], ids: Tensor | None
+        self,
+        student: nn.Module,
+        logits: Tensor,
+        hidden: Mapping[str, Tensor],
+        inputs: Mapping[str, Any],
+        ids: Tensor | None,
     ) -> dict[str, Tensor]:
         if self.teacher is None or not self.objective.needs_teacher:
             return {}

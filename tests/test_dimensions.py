@@ -65,9 +65,7 @@ def test_conv_net() -> None:
 
 
 def test_mlp_with_a_linear_bottleneck() -> None:
-    mlp = nn.Sequential(
-        nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 5), nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 3)
-    )
+    mlp = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 5), nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 3))
     kinds = {d.name: (d.kind, d.size) for d in trace(mlp, {"input": torch.randn(2, 6)})}
     assert kinds["hidden"] == ("linear", 5)
     assert sorted(kinds.values()) == sorted(

@@ -79,7 +79,9 @@ def test_importance_is_the_energy_each_coordinate_adds() -> None:
     weight = torch.randn(4, 6, dtype=torch.float64)
     factors = (Factor("heads", 3), Factor("head_dim", 2))
     found = reader_importance(moments_of(x), weight, factors, 0)
-    expected = torch.stack([(x[:, [2 * i, 2 * i + 1]] @ weight[:, [2 * i, 2 * i + 1]].T).square().sum(1).mean() for i in range(3)])
+    expected = torch.stack(
+        [(x[:, [2 * i, 2 * i + 1]] @ weight[:, [2 * i, 2 * i + 1]].T).square().sum(1).mean() for i in range(3)]
+    )
     torch.testing.assert_close(found, expected)
 
 
@@ -89,7 +91,7 @@ def test_most_important_keeps_order() -> None:
 
 @pytest.mark.parametrize("rank", [1, 3, 5])
 def test_whitened_factors_are_optimal_for_the_inputs(rank: int) -> None:
-    """The loss E|Wx - BAx|^2 equals the cut singular values of W S, and no other pair of that rank tried does better."""
+    """The loss E|Wx - BAx|^2 equals the cut singular values of W S, and plain SVD does not do better."""
     x = correlated(300, 6)
     weight = torch.randn(5, 6, dtype=torch.float64)
     moment = x.T @ x / len(x)
@@ -100,7 +102,9 @@ def test_whitened_factors_are_optimal_for_the_inputs(rank: int) -> None:
 
     root = torch.linalg.cholesky(moment)
     cut = torch.linalg.svdvals(weight @ root)[rank:].square().sum()
-    torch.testing.assert_close(loss(left @ right), cut, rtol=1e-4, atol=1e-8)  # the spectrum is guarded at 1e-6 of its mean
+    torch.testing.assert_close(
+        loss(left @ right), cut, rtol=1e-4, atol=1e-8
+    )  # the spectrum is guarded at 1e-6 of its mean
     u, s, vt = torch.linalg.svd(weight, full_matrices=False)
     assert loss(left @ right) <= loss(u[:, :rank] * s[:rank] @ vt[:rank]) + 1e-9
 

@@ -1,4 +1,4 @@
-"""Laws of students: the fold is exact, full size changes nothing, sizes are what the plan says, bad plans are refused."""
+"""Laws of students: the fold is exact, full size changes nothing, sizes follow the plan, bad plans are refused."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,9 @@ def perturb(student: Student) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("plan", BERT_PLANS.values(), ids=BERT_PLANS.keys())
-def test_fold_is_exact(plan: list[Any], mode: str, make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
+def test_fold_is_exact(
+    plan: list[Any], mode: str, make_bert: Callable[..., Any], text_batch: Callable[..., Any]
+) -> None:
     student = build_student(make_bert(), Plan(plan), text_batch(), [text_batch(8, 11, 1)], mode)
     perturb(student)
     batch = text_batch(3, 7, 2)
@@ -47,7 +49,9 @@ def test_fold_is_exact_in_float32(make_bert: Callable[..., Any], text_batch: Cal
 
 
 @pytest.mark.parametrize("plan", [[Project("hidden", 24)], [Select("ffn", 40), Select("heads", 3)], []])
-def test_full_size_changes_nothing(plan: list[Any], make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
+def test_full_size_changes_nothing(
+    plan: list[Any], make_bert: Callable[..., Any], text_batch: Callable[..., Any]
+) -> None:
     """Up to the regression of the norms, which recovers their own scale and shift."""
     teacher, batch = make_bert(), text_batch()
     student = build_student(teacher, Plan(plan), batch, [text_batch(8, 12, 3)])
@@ -159,7 +163,9 @@ class Literal(nn.Module):
 
 def test_a_size_written_in_forward_is_refused_with_its_line() -> None:
     x = {"x": torch.randn(3, 4)}
-    with pytest.raises(InputError, match=r"(?s)Literal cannot be built at the sizes hidden 12 -> 6.*test_students\.py:\d+"):
+    with pytest.raises(
+        InputError, match=r"(?s)Literal cannot be built at the sizes hidden 12 -> 6.*test_students\.py:\d+"
+    ):
         build_student(Literal(), Plan([Project("hidden", 6)]), x, [x])
 
 
@@ -171,7 +177,10 @@ def test_a_size_written_in_forward_is_refused_with_its_line() -> None:
         (Select("vocab", 8), r"vocab is fixed \(rows of a look-up table\); Select needs"),
         (Select("nothing", 8), r"No dimension matches 'nothing'; this model has vocab, hidden"),
         (LowRank("nothing", 8), r"LowRank\(where='nothing'\) matches no linear or embedding layer; there are bert"),
-        (LowRank("classifier", 3), r"LowRank\(rank=3\) does not fit classifier of shape \(2, 24\); choose 1 <= rank <= 2"),
+        (
+            LowRank("classifier", 3),
+            r"LowRank\(rank=3\) does not fit classifier of shape \(2, 24\); choose 1 <= rank <= 2",
+        ),
     ],
 )
 def test_plans_that_do_not_fit_are_refused(
