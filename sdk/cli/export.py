@@ -1,0 +1,85 @@
+"""`edgefold export`: a student or checkpoint in, an artifact out."""
+
+import platform
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgefold.cli.answers import Answer
+from edgefold.cli.paths import check_file, check_model_folder
+from edgefold.errors import InputError
+from edgefold.staging import check_output_folder
+
+
+class Format(str, Enum):
+    """Kind of the artifact."""
+
+    onnx = "onnx"
+
+
+class Precision(str, Enum):
+    """Of weights and activations."""
+
+    fp32 = "fp32"
+    int8 = "int8"
+
+
+class Target(str, Enum):
+    """The processor that int8 is made for."""
+
+    cpu_x86 = "cpu-x86"
+    cpu_arm = "cpu-arm"
+
+
+class Quantization(str, Enum):
+    """When the scales of activations are found."""
+
+    static = "static"
+    dynamic = "dynamic"
+
+
+THIS_MACHINE = Target.cpu_arm if platform.machine() in ("aarch64", "arm64") else Target.cpu_x86
+
+
+def export_model(
+    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="Folder of a student, or of any text checkpoint.")],
+    out: Annotated[Path, typer.Option(help="Folder for the artifact.")],
+    kind: Annotated[Format, typer.Option("--format", help="Kind of the artifact.")] = Format.onnx,
+    precision: Annotated[Precision, typer.Option(help="Precision of the artifact.")] = Precision.fp32,
+    target: Annotated[Target, typer.Option(help="The processor that int8 is made for.")] = THIS_MACHINE,
+    quantization: Annotated[
+        Quantization, typer.Option(help="Scales fixed from --calibration, or found in every run.")
+    ] = Quantization.static,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Texts like those it will see, for static int8 (csv, tsv, jsonl or txt).")
+    ] = None,
+    text: Annotated[str, typer.Option(help="Column of the text in that file.")] = "text",
+    samples: Annotated[int, typer.Option(min=1, help="Texts to calibrate with.")] = 256,
+    max_length: Annotated[int, typer.Option(min=2, help="Tokens kept of each text.")] = 128,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands in the output folder.")] = False,
+) -> Answer:
+    """Export a student to ONNX, checked against torch before it is handed out."""
+    check_model_folder(student, "student")
+    check_output_folder(out, overwrite)
+    is_static = precision is Precision.int8 and quantization is Quantization.static
+    if is_static and not calibration:
+        raise InputError(
+            "Static int8 needs texts to find its scales: give --calibration FILE (csv, tsv, jsonl, txt; a few hundred "
+            "texts like those it will see), or choose --quantization dynamic."
+        )
+    if calibration:
+        check_file(calibration, "calibration file")
+    from edgefold.text_data import read_texts
+
+    texts = read_texts(calibration, text=text)[:samples] if calibration else []
+    from edgefold.cli.export_job import export_text_model
+
+    choices = {
+        "format": kind.value,
+        "precision": precision.value,
+        "target": target.value,
+        "quantization": quantization.value,
+    }
+    return export_text_model(student, out, choices, texts, max_length=max_length, overwrite=overwrite)

@@ -1,0 +1,116 @@
+"""Opening what a user names on the command line: a folded student or an ordinary Hugging Face checkpoint."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from edgefold.checkpoints import MANIFEST, load_student
+from edgefold.errors import InputError
+
+TASKS = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "fill-mask": "AutoModelForMaskedLM",
+    "image-classification": "AutoModelForImageClassification",
+    "feature-extraction": "AutoModel",
+}
+ARCHITECTURES = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMaskedLM": "fill-mask",
+    "ForImageClassification": "image-classification",
+}
+"""End of an architecture's name -> task; any other is feature-extraction."""
+
+
+def open_model(source: Path | str, task: str | None = None) -> nn.Module:
+    """A student's folder, a checkpoint's folder (Path) or a model of the hub (str), in evaluation mode and float32.
+
+    Code that comes with a checkpoint is never run, and weights are read from safetensors alone.
+
+    Raises:
+        InputError: an unknown task, or files that are missing, corrupt or do not fit.
+    """
+    if isinstance(source, Path) and (source / MANIFEST).is_file():
+        return load_student(source)
+    name = TASKS[task or find_task(source)]
+    try:
+        model: Any = getattr(transformers, name).from_pretrained(
+            source,
+            local_files_only=isinstance(source, Path),
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+        )
+    except Exception as error:  # transformers, safetensors and json each raise their own
+        raise InputError(f"The model {source} cannot be opened as {name}: {' '.join(str(error).split())}") from error
+    module: nn.Module = model.eval()
+    return module
+
+
+def find_task(source: Path | str) -> str:
+    """The task that the architecture named in a checkpoint's configuration was made for."""
+    if isinstance(source, Path):
+        try:
+            architectures = json.loads((source / "config.json").read_text(encoding="utf-8")).get("architectures") or [
+                ""
+            ]
+        except (OSError, ValueError, AttributeError) as error:
+            raise InputError(f"{source / 'config.json'} cannot be read as JSON: {error}.") from None
+    else:
+        architectures = transformers.AutoConfig.from_pretrained(source).architectures or [""]
+    return next((task for end, task in ARCHITECTURES.items() if architectures[0].endswith(end)), "feature-extraction")
+
+
+def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> dict[str, Tensor]:
+    """Texts as the padded tensors that the model's forward takes; each (batch, sequence)."""
+    encoded = tokenizer(list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+    return {name: encoded[name] for name in ("input_ids", "attention_mask") if name in encoded}
+
+
+def encode_batches(
+    tokenizer: Any, texts: Sequence[str], max_length: int, batch_size: int = 16
+) -> list[dict[str, Tensor]]:
+    """Texts of like length together, as batches."""
+    ordered = sorted(texts, key=len)
+    return [encode(tokenizer, ordered[i : i + batch_size], max_length) for i in range(0, len(ordered), batch_size)]
+
+
+def made_up_inputs(model: nn.Module, batch: int, sequence: int) -> dict[str, Tensor]:
+    """Tensors of the right shapes for a trace; their values mean nothing.
+
+    Raises:
+        InputError: the model reads neither token ids nor images.
+    """
+    main, config = getattr(model, "main_input_name", None), getattr(model, "config", None)
+    if main == "input_ids" and config is not None:
+        limit = getattr(config, "max_position_embeddings", None) or sequence
+        ids = torch.arange(batch * min(sequence, limit)).reshape(batch, -1) % min(config.vocab_size, 100)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if main == "pixel_values" and isinstance(getattr(config, "image_size", None), int):
+        return {"pixel_values": torch.zeros(batch, config.num_channels, config.image_size, config.image_size)}  # type: ignore[union-attr]
+    raise InputError(
+        f"{type(model).__name__} reads {main or 'unknown inputs'}; use edgefold.trace(model, inputs) in Python."
+    )
+
+
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def as_function(model: nn.Module) -> Any:
+    """The model as a function of arrays by name, as a session's run."""
+
+    def run(batch: Mapping[str, Any]) -> dict[str, Any]:
+        with torch.no_grad():
+            outputs = model(**{name: torch.as_tensor(value) for name, value in batch.items()})
+        return {name: value.numpy() for name, value in outputs.items() if isinstance(value, Tensor)}
+
+    return run

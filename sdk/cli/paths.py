@@ -1,0 +1,58 @@
+"""Paths given on the command line, checked before anything heavy is imported."""
+
+from pathlib import Path
+
+from edgefold.errors import InputError
+
+
+def check_model_folder(path: Path, role: str = "model") -> Path:
+    """The folder of a Hugging Face checkpoint or of a student.
+
+    Raises:
+        InputError: there is no such folder, or it holds neither.
+    """
+    _check_folder(path, role)
+    if (path / "artifact.json").is_file():
+        raise InputError(f"The {role} {path} is an exported artifact; give the folder it was exported from.")
+    if not (path / "config.json").is_file():
+        raise InputError(f"The {role} {path} has no config.json; give the folder of a checkpoint or of a student.")
+    return path
+
+
+def check_artifact_folder(path: Path, role: str = "artifact") -> Path:
+    """The folder that `edgefold export` wrote.
+
+    Raises:
+        InputError: there is no such folder, or it is no artifact.
+    """
+    _check_folder(path, role)
+    if not (path / "artifact.json").is_file():
+        raise InputError(f"The {role} {path} has no artifact.json; give the folder that `edgefold export` wrote.")
+    return path
+
+
+def check_file(path: Path, role: str) -> Path:
+    """An existing file.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not path.is_file():
+        raise InputError(f"The {role} {path} {'is a folder' if path.is_dir() else 'does not exist'}; give a file.")
+    return path
+
+
+def check_output_file(path: Path) -> Path:
+    """A file to be written; one that stands there is replaced.
+
+    Raises:
+        InputError: it is a folder.
+    """
+    if path.is_dir():
+        raise InputError(f"The output {path} is a folder; give the name of a file.")
+    return path
+
+
+def _check_folder(path: Path, role: str) -> None:
+    if not path.is_dir():
+        raise InputError(f"The {role} {path} {'is a file' if path.exists() else 'does not exist'}; give a folder.")

@@ -1,0 +1,36 @@
+"""`edgefold verify`: does an artifact compute what it was exported from?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgefold.cli.answers import Answer
+from edgefold.cli.paths import check_artifact_folder, check_file, check_model_folder
+
+
+def verify_artifact(
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="Folder of the artifact.")],
+    against: Annotated[Path, typer.Option(help="Folder of the student, checkpoint or artifact to compare with.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Texts to compare on (csv, tsv, jsonl or txt); else a few made up.")
+    ] = None,
+    text: Annotated[str, typer.Option(help="Column of the text in that file.")] = "text",
+    samples: Annotated[int, typer.Option(min=1, help="Texts to compare on.")] = 256,
+    max_length: Annotated[int, typer.Option(min=2, help="Tokens kept of each text.")] = 128,
+    tolerance: Annotated[
+        float | None, typer.Option(min=0.0, help="Largest difference allowed in any output (default: by precision).")
+    ] = None,
+) -> Answer:
+    """Compare every output on the same inputs; exit status 3 when they differ by more than is allowed."""
+    check_artifact_folder(artifact)
+    is_artifact = (against / "artifact.json").is_file()
+    (check_artifact_folder if is_artifact else check_model_folder)(against, "reference")
+    if data:
+        check_file(data, "data file")
+    from edgefold.text_data import read_texts
+
+    texts = read_texts(data, text=text)[:samples] if data else []
+    from edgefold.cli.verify_job import compare
+
+    return compare(artifact, against, texts, max_length=max_length, tolerance=tolerance)
