@@ -27,7 +27,9 @@ def describe_failure(error: BaseException) -> Failure:
     """Map an exception to its paragraph and exit status; what is no error of ours is named as it came."""
     kind = type(error).__name__
     if isinstance(error, KeyboardInterrupt):
-        return Failure(kind, "Interrupted. No half-written output was left behind.", 130)
+        return Failure(
+            kind, "Interrupted; no half-written output stands. A stopped `compress` goes on with --resume.", 130
+        )
     if isinstance(error, EdgefoldError):
         return Failure(kind, _one_paragraph(error), error.exit_code)
     package = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""

@@ -65,8 +65,15 @@ def find_task(source: Path | str) -> str:
         except (OSError, ValueError, AttributeError) as error:
             raise InputError(f"{source / 'config.json'} cannot be read as JSON: {error}.") from None
     else:
-        architectures = transformers.AutoConfig.from_pretrained(source).architectures or [""]
+        architectures = _hub_architectures(source)
     return next((task for end, task in ARCHITECTURES.items() if architectures[0].endswith(end)), "feature-extraction")
+
+
+def _hub_architectures(name: str) -> list[str]:
+    try:
+        return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False).architectures or [""]
+    except Exception as error:
+        raise InputError(f"The model {name} cannot be had from the hub: {' '.join(str(error).split())}") from error
 
 
 def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> dict[str, Tensor]:
