@@ -1,1 +1,39 @@
-"""To be filled."""
+"""Runtimes: open an artifact where it will run, measure it, compare it. Never imports torch."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgefold.runtimes.benchmarking import benchmark, benchmark_together
+    from edgefold.runtimes.devices import example_inputs, read_device_state
+    from edgefold.runtimes.sessions import Session, open_session
+    from edgefold.runtimes.verification import Verification, verify_outputs
+
+_HOME = {
+    "Session": "sessions",
+    "Verification": "verification",
+    "benchmark": "benchmarking",
+    "benchmark_together": "benchmarking",
+    "example_inputs": "devices",
+    "open_session": "sessions",
+    "read_device_state": "devices",
+    "verify_outputs": "verification",
+}
+"""Public names and the module each lives in; loaded on first use (PEP 562)."""
+
+__all__ = [
+    "Session",
+    "Verification",
+    "benchmark",
+    "benchmark_together",
+    "example_inputs",
+    "open_session",
+    "read_device_state",
+    "verify_outputs",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'edgefold.runtimes' has no attribute {name!r}")
+    return getattr(import_module(f"edgefold.runtimes.{_HOME[name]}"), name)

@@ -1,0 +1,112 @@
+"""Sessions: an artifact opened on one runtime on one device; numpy arrays in, numpy arrays out."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefold.artifacts import Artifact, TensorSpec, load_artifact
+from edgefold.errors import InputError
+
+Arrays = dict[str, NDArray[Any]]
+
+RUNTIMES = {"onnxruntime": ("edgefold.runtimes.onnxruntime_session", "OnnxRuntimeSession", ("onnx",))}
+"""Name -> its module, its class, and the artifact formats that it opens."""
+
+
+class Session(Protocol):
+    """An opened model. Use it in a `with` statement."""
+
+    label: str
+    runtime: str
+    device: str
+    precision: str
+    model_sha256: str | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    load_s: float
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Run once.
+
+        Raises:
+            InputError: a name is missing or unknown, or a type or shape does not fit.
+        """
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Threads, spinning, providers: all that decides about speed."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> "Session": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_session(
+    artifact: Artifact | str | Path,
+    *,
+    device: str = "cpu",
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    spinning: bool = False,
+) -> Session:
+    """Open an artifact, or its folder.
+
+    Args:
+        device: "cpu" or "cuda". What cannot run there is refused; nothing falls back silently.
+        threads: CPU threads of one run.
+        spinning: whether idle threads wait in a busy loop; faster alone, several times slower on a shared machine.
+
+    Raises:
+        InputError: an unknown runtime, a format it does not open, or a file that is missing or corrupt.
+        DeviceError: the runtime or the device is not there.
+    """
+    if runtime not in RUNTIMES:
+        raise InputError(f"There is no runtime {runtime!r}; choose one of {', '.join(RUNTIMES)}.")
+    module, name, formats = RUNTIMES[runtime]
+    opened = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
+    if opened.format not in formats:
+        raise InputError(f"{runtime} opens {' and '.join(formats)}; {opened.folder} holds {opened.format}.")
+    session: Session = getattr(import_module(module), name)(opened, device=device, threads=threads, spinning=spinning)
+    return session
+
+
+def check_feeds(specs: tuple[TensorSpec, ...], feeds: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse feeds that do not fit the inputs: names, types, ranks, fixed sizes, and equal sizes under one name.
+
+    Raises:
+        InputError: what came and what is wanted.
+    """
+    names = [spec.name for spec in specs]
+    if set(feeds) != set(names):
+        raise InputError(f"The model takes {', '.join(names)}; got {', '.join(feeds) or 'nothing'}.")
+    sizes: dict[str, tuple[int, str]] = {}
+    for spec in specs:
+        value = feeds[spec.name]
+        if not isinstance(value, np.ndarray) or value.dtype.name != spec.dtype:
+            came = value.dtype.name if isinstance(value, np.ndarray) else type(value).__name__
+            raise InputError(f"Input {spec.name} must be an array of {spec.dtype}; got {came}.")
+        if len(value.shape) != len(spec.shape) or any(
+            isinstance(want, int) and want != size for want, size in zip(spec.shape, value.shape, strict=True)
+        ):
+            raise InputError(f"Input {spec.name} must have the shape {_shown(spec.shape)}; got {_shown(value.shape)}.")
+        for want, size in zip(spec.shape, value.shape, strict=True):
+            if isinstance(want, str):
+                first, owner = sizes.setdefault(want, (size, spec.name))
+                if first != size:
+                    raise InputError(
+                        f"The dimension {want} is {first} in {owner} and {size} in {spec.name}; make them equal."
+                    )
+
+
+def _shown(shape: tuple[int | str, ...]) -> str:
+    return f"({', '.join(str(size) for size in shape)})"

@@ -1,0 +1,149 @@
+"""Artifacts: folders with artifact.json, model files and what goes with them; exporters write them, runtimes read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+
+from edgefold.errors import InputError
+from edgefold.staging import sha256_file
+
+SCHEMA_VERSION = 1
+MANIFEST = "artifact.json"
+
+
+class TensorSpec(BaseModel):
+    """Name, type and shape of one input or output."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    dtype: str
+    """numpy's name of the element type."""
+    shape: tuple[int | str, ...]
+    """A size, or the name of a dynamic dimension; equal names are equal sizes."""
+
+
+class FileRecord(BaseModel):
+    """What a file must be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    size_bytes: int
+
+
+class Artifact(BaseModel):
+    """An exported model: what it is, where it came from, and the checksum of every file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    schema_version: Literal[1] = 1
+    format: Literal["onnx", "tensorrt"]
+    precision: Literal["fp32", "fp16", "int8"]
+    target: str | None = None
+    """The kind of device it was encoded for, as in "cpu-x86"."""
+    model_file: str
+    files: dict[str, FileRecord]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    task: str | None = None
+    lineage: dict[str, Any] = {}
+    """JSON-able: teacher, plan, metrics, parity, library versions."""
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    @property
+    def model_path(self) -> Path:
+        return self._folder / self.model_file
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the model file and its external data; configuration and tokenizer left out."""
+        stem = Path(self.model_file).name
+        return sum(record.size_bytes for name, record in self.files.items() if Path(name).name.startswith(stem))
+
+
+def write_artifact(
+    folder: str | Path,
+    *,
+    format: Literal["onnx", "tensorrt"],
+    precision: Literal["fp32", "fp16", "int8"],
+    target: str | None,
+    model_file: str,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    task: str | None = None,
+    lineage: dict[str, Any] | None = None,
+) -> Artifact:
+    """Record every file that stands in `folder` and write its artifact.json.
+
+    Raises:
+        InputError: `model_file` is not there.
+    """
+    folder = Path(folder)
+    if not (folder / model_file).is_file():
+        raise InputError(f"{folder} has no {model_file}; an artifact needs its model file.")
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    artifact = Artifact(
+        format=format,
+        precision=precision,
+        target=target,
+        model_file=model_file,
+        files={
+            path.relative_to(folder).as_posix(): FileRecord(sha256=sha256_file(path), size_bytes=path.stat().st_size)
+            for path in paths
+        },
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        task=task,
+        lineage=lineage or {},
+    )
+    (folder / MANIFEST).write_text(artifact.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    artifact._folder = folder
+    return artifact
+
+
+def load_artifact(folder: str | Path, verify: bool = True) -> Artifact:
+    """Open an artifact; `verify` reads every file and compares its checksum.
+
+    Raises:
+        InputError: no artifact there, a manifest that is malformed or of a newer schema, a file that is missing or
+            corrupt.
+    """
+    folder = Path(folder)
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        what = f"{folder} has no {MANIFEST}" if folder.is_dir() else f"There is no folder {folder}"
+        raise InputError(f"{what}; give a folder that `edgefold export` wrote.")
+    try:
+        artifact = Artifact.model_validate_json(manifest.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "its text"
+        raise InputError(
+            f"{manifest} is malformed at {where}: {first['msg']} (this edgefold reads schema version "
+            f"{SCHEMA_VERSION}); "
+            "export the student again."
+        ) from None
+    artifact._folder = folder
+    for name, record in artifact.files.items():
+        _check_file(folder, name, record, verify)
+    return artifact
+
+
+def _check_file(folder: Path, name: str, record: FileRecord, verify: bool) -> None:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{folder / MANIFEST} names {name}, which lies outside the folder; do not use this artifact.")
+    if not path.is_file():
+        raise InputError(f"The artifact's file {path} is missing; copy it again or export the student again.")
+    if verify and (found := sha256_file(path)) != record.sha256:
+        raise InputError(
+            f"{path} is corrupt: its SHA-256 is {found[:12]}…, {MANIFEST} says {record.sha256[:12]}…; copy it again or "
+            "export the student again."
+        )

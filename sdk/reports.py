@@ -1,0 +1,223 @@
+"""Reports of measurements: raw times first, every statistic derived from them."""
+
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgefold.errors import InputError
+from edgefold.staging import staged_file
+
+SAMPLES_FOR_P99 = 662
+"""LoadGen's minimum for a 99th percentile by early stopping; below it, none is stated."""
+CONTENDED_ABOVE = 1.1
+"""Wall time over CPU time of a single-threaded run above which somebody else had the core."""
+BOOTSTRAP_ROUNDS = 2000
+Basis = Literal["cpu", "wall"]
+
+
+class DeviceState(BaseModel):
+    """Where and under what load something was measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    processor: str
+    instruction_sets: tuple[str, ...]
+    cores: int
+    governor: str | None
+    load_average: tuple[float, ...]
+    cpu_limit: float | None
+    """Cores that the control group allows; None where it does not limit."""
+    system: str
+    versions: dict[str, str]
+    taken_at: str
+    """ISO 8601, UTC."""
+
+
+class Report(BaseModel):
+    """Times of one session on one device."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    schema_version: Literal[1] = 1
+    label: str
+    runtime: str
+    device: str
+    precision: str
+    model_sha256: str | None
+    batch_size: int
+    shapes: dict[str, tuple[int, ...]]
+    times_s: tuple[float, ...]
+    """Wall time of each run."""
+    cpu_times_s: tuple[float, ...]
+    """CPU time of this process, all threads, during each run."""
+    blocks: tuple[int, ...]
+    """Which interleaved block each run belongs to; reports measured together share their block numbers."""
+    load_s: float
+    first_run_s: float
+    warmup_runs: int
+    settings: dict[str, Any]
+    """Threads, spinning, providers: what the session reports of itself."""
+    before: DeviceState
+    after: DeviceState
+
+    @property
+    def p50_s(self) -> float:
+        return percentile(self.times_s, 50)
+
+    @property
+    def p90_s(self) -> float:
+        return percentile(self.times_s, 90)
+
+    @property
+    def p99_s(self) -> float | None:
+        """None with fewer samples than it takes to state one."""
+        return percentile(self.times_s, 99) if len(self.times_s) >= SAMPLES_FOR_P99 else None
+
+    @property
+    def cpu_p50_s(self) -> float:
+        return percentile(self.cpu_times_s, 50)
+
+    @property
+    def mean_s(self) -> float:
+        return sum(self.times_s) / len(self.times_s)
+
+    @property
+    def throughput(self) -> float:
+        """Samples per second of wall time."""
+        return self.batch_size / self.mean_s
+
+    @property
+    def p50_interval_s(self) -> tuple[float, float]:
+        """95 % interval of the median from order statistics; assumes nothing of the distribution."""
+        ordered, n = sorted(self.times_s), len(self.times_s)
+        reach = 1.96 * math.sqrt(n) / 2
+        return ordered[max(0, math.floor(n / 2 - reach))], ordered[min(n - 1, math.ceil(n / 2 + reach))]
+
+    @property
+    def contended(self) -> bool | None:
+        """Whether another process had a share of the core; None with several threads, where it cannot be told."""
+        if self.settings.get("threads") != 1 or self.device != "cpu":
+            return None
+        return self.p50_s > CONTENDED_ABOVE * self.cpu_p50_s
+
+    def summary(self) -> dict[str, Any]:
+        """The derived figures, JSON-able."""
+        return {
+            "label": self.label,
+            "runs": len(self.times_s),
+            "p50_s": self.p50_s,
+            "p90_s": self.p90_s,
+            "p99_s": self.p99_s,
+            "p50_interval_s": self.p50_interval_s,
+            "cpu_p50_s": self.cpu_p50_s,
+            "throughput": self.throughput,
+            "contended": self.contended,
+        }
+
+    def __str__(self) -> str:
+        low, high = self.p50_interval_s
+        p99 = f"{self.p99_s * 1e3:.3f} ms" if self.p99_s is not None else f"not stated below {SAMPLES_FOR_P99} runs"
+        return "\n".join(
+            (
+                f"{self.label}: {self.runtime} on {self.device}, {self.precision}, batch {self.batch_size}",
+                f"  p50 {self.p50_s * 1e3:.3f} ms (95 % interval {low * 1e3:.3f} to {high * 1e3:.3f}), "
+                f"p90 {self.p90_s * 1e3:.3f} ms, p99 {p99}",
+                f"  CPU time p50 {self.cpu_p50_s * 1e3:.3f} ms, throughput {self.throughput:.1f} samples/s, "
+                f"{len(self.times_s)} runs after {self.warmup_runs} of warm-up",
+                f"  threads {self.settings.get('threads')}, spinning {self.settings.get('spinning')}, "
+                f"contended: {_said(self.contended)}",
+            )
+        )
+
+
+class Ratio(BaseModel):
+    """How many times faster a candidate is than a baseline, with a 95 % interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    low: float
+    high: float
+    blocks: int
+    basis: Basis
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out 1."""
+        return self.low > 1 or self.high < 1
+
+    def __str__(self) -> str:
+        if not self.is_clear:
+            return f"not told from 1 ({self.low:.2f} to {self.high:.2f}, {self.basis} time, {self.blocks} blocks)"
+        return f"{self.value:.2f}x ({self.low:.2f} to {self.high:.2f}, {self.basis} time, {self.blocks} blocks)"
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The nearest-rank percentile: the smallest value that `percent` % of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+
+
+def paired_ratio(baseline: Report, candidate: Report, basis: Basis | None = None, seed: int = 0) -> Ratio:
+    """Median over blocks of baseline time / candidate time, block medians each; above 1 the candidate is faster.
+
+    The two must have been measured together, block by block, so that a slow moment of the machine strikes both. The
+    interval is a seeded bootstrap over blocks.
+
+    Args:
+        basis: CPU time ignores other processes; the default for single-threaded CPU sessions, wall time for all else.
+
+    Raises:
+        InputError: the reports have no blocks in common.
+    """
+    basis = basis or ("cpu" if baseline.contended is not None and candidate.contended is not None else "wall")
+    a, b = _block_medians(baseline, basis), _block_medians(candidate, basis)
+    shared = sorted(a.keys() & b.keys())
+    if not shared:
+        raise InputError(
+            f"{baseline.label} and {candidate.label} were not measured together, so no ratio of theirs can be trusted; "
+            "measure both in one run."
+        )
+    ratios = [a[block] / b[block] for block in shared]
+    generator = random.Random(seed)
+    resampled = sorted(median(generator.choices(ratios, k=len(ratios))) for _ in range(BOOTSTRAP_ROUNDS))
+    low, high = percentile(resampled, 2.5), percentile(resampled, 97.5)
+    return Ratio(value=median(ratios), low=low, high=high, blocks=len(shared), basis=basis)
+
+
+def write_report(content: dict[str, Any], path: str | Path) -> None:
+    """Write JSON whole or not at all."""
+    import json
+
+    with staged_file(path) as staging:
+        staging.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def load_report(path: str | Path) -> Report:
+    """Read a report's JSON.
+
+    Raises:
+        InputError: no such file, or not a report.
+    """
+    try:
+        return Report.model_validate_json(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"There is no report {path}; give a JSON file that `edgefold bench --out` wrote.") from None
+    except ValidationError as error:
+        raise InputError(f"{path} is not a report of edgefold: {error.errors()[0]['msg']}.") from None
+
+
+def _block_medians(report: Report, basis: Basis) -> dict[int, float]:
+    times: dict[int, list[float]] = {}
+    for block, time in zip(report.blocks, report.cpu_times_s if basis == "cpu" else report.times_s, strict=True):
+        times.setdefault(block, []).append(time)
+    return {block: median(values) for block, values in times.items()}
+
+
+def _said(contended: bool | None) -> str:
+    return {True: "yes", False: "no", None: "cannot be told with several threads"}[contended]
