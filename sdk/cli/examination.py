@@ -2,13 +2,14 @@
 
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from edgefold.cli.answers import Answer
 from edgefold.cli.tables import make_table
+from edgefold.runtimes.devices import read_device_state
 
 PACKAGES = {
     "torch": ("torch",),
@@ -28,7 +29,6 @@ NEEDED_FOR = {
 }
 """Extra -> the commands that need it, and its packages."""
 INT8_FAST = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
-INT8_SLOW = ("avx2", "avx512f", "asimd")
 
 
 @dataclass(frozen=True)
@@ -94,36 +94,23 @@ def _onnxruntime() -> list[Finding]:
 
 
 def _processor() -> list[Finding]:
-    info = read_cpuinfo()
-    return [Finding("processor", info["model"], True), _int8(info["flags"]), _governor()]
+    state = read_device_state()
+    cores = f"{state.processor}, {state.cores} cores"
+    limit = "" if state.cpu_limit is None else f", limited to {state.cpu_limit:g} by its control group"
+    return [Finding("processor", cores + limit, True), _int8(state.instruction_sets), _governor(state.governor)]
 
 
-def read_cpuinfo(path: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
-    """The model's name and the set of its flags (Linux, x86 and ARM); empty where it cannot be read."""
-    try:
-        lines = [line.split(":", 1) for line in path.read_text().splitlines() if ":" in line]
-    except OSError:
-        lines = []
-    fields = {key.strip().lower(): value.strip() for key, value in reversed(lines)}
-    flags = fields.get("flags") or fields.get("features") or ""
-    return {"model": fields.get("model name") or platform.processor() or "unknown", "flags": frozenset(flags.split())}
-
-
-def _int8(flags: frozenset[str]) -> Finding:
+def _int8(instruction_sets: Sequence[str]) -> Finding:
     """Whether this processor multiplies int8 with one instruction."""
-    fast = [flag for flag in INT8_FAST if flag in flags]
+    fast = [name for name in instruction_sets if name in INT8_FAST]
     if fast:
         return Finding("int8", f"fast ({', '.join(fast)})", True)
-    slow = [flag for flag in INT8_SLOW if flag in flags]
-    if slow:
-        advice = "no VNNI or dot product: int8 gains less, and sums may saturate; check with edgefold verify and bench"
-        return Finding("int8", f"without its own instruction ({', '.join(slow)})", False, advice)
-    return Finding("int8", "unknown", False, "measure: edgefold bench INT8 --against FP32")
+    advice = "no VNNI or dot product: int8 gains less, and sums may saturate; check with edgefold verify and bench"
+    return Finding("int8", f"no instruction of its own ({', '.join(instruction_sets) or 'none known'})", False, advice)
 
 
-def _governor(path: Path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) -> Finding:
-    if not path.is_file():
+def _governor(governor: str | None) -> Finding:
+    if governor is None:
         return Finding("frequency governor", "not visible (a virtual machine?)", True)
-    governor = path.read_text().strip()
     advice = "" if governor == "performance" else "for steady latencies: sudo cpupower frequency-set -g performance"
     return Finding("frequency governor", governor, governor == "performance", advice)

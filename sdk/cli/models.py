@@ -1,7 +1,7 @@
 """Opening what a user names on the command line: a folded student or an ordinary Hugging Face checkpoint."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def as_function(model: nn.Module) -> Any:
+def as_function(model: nn.Module) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """The model as a function of arrays by name, as a session's run."""
 
     def run(batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,12 @@ def verify_artifact(
     samples: Annotated[int, typer.Option(min=1, help="Texts to compare on.")] = 256,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens kept of each text.")] = 128,
     tolerance: Annotated[
-        float | None, typer.Option(min=0.0, help="Largest difference allowed in any output (default: by precision).")
+        float | None,
+        typer.Option(min=0.0, help="Largest error allowed in any output (fp32: 1e-4, int8: not looked at)."),
+    ] = None,
+    agreement: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Least share of equal decisions, argmax (fp32: 0, int8: 0.95)."),
     ] = None,
 ) -> Answer:
     """Compare every output on the same inputs; exit status 3 when they differ by more than is allowed."""
@@ -33,4 +38,4 @@ def verify_artifact(
     texts = read_texts(data, text=text)[:samples] if data else []
     from edgefold.cli.verify_job import compare
 
-    return compare(artifact, against, texts, max_length=max_length, tolerance=tolerance)
+    return compare(artifact, against, texts, max_length=max_length, tolerance=tolerance, agreement=agreement)

@@ -1,7 +1,9 @@
 """The comparison behind `edgefold verify`: an artifact and its origin on the same inputs."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,40 +11,77 @@ import numpy as np
 
 from edgefold.artifacts import Artifact, load_artifact
 from edgefold.cli.answers import Answer
-from edgefold.runtimes import open_session, verify_outputs
-from edgefold.runtimes.devices import example_inputs
+from edgefold.cli.tables import make_table
+from edgefold.runtimes import example_inputs, open_session, verify_outputs
+from edgefold.runtimes.verification import OutputAgreement, Run
 
-TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2, "int8": 0.5}
-"""Largest difference of an output by precision; int8 moves logits visibly, so its argmax agreement says more."""
 BATCH_SIZE = 16
 Batch = dict[str, np.ndarray[Any, Any]]
 
 
-def compare(folder: Path, against: Path, texts: Sequence[str], *, max_length: int, tolerance: float | None) -> Answer:
-    """Every output beside the reference's; exit status 3 when they differ by more than the tolerance."""
+@dataclass(frozen=True)
+class Gate:
+    """What an artifact may differ by from its reference."""
+
+    tolerance: float | None
+    """Largest absolute difference in any output; None does not look at it."""
+    agreement: float
+    """Least share of vectors whose largest value stands at the same place."""
+
+    def passes(self, output: OutputAgreement) -> bool:
+        is_close = self.tolerance is None or output.max_error <= self.tolerance  # NaN is not
+        return is_close and output.argmax_agreement >= self.agreement and math.isfinite(output.max_error)
+
+
+GATES = {"fp32": Gate(1e-4, 0.0), "fp16": Gate(1e-2, 0.0), "int8": Gate(None, 0.95)}
+"""By precision. int8 moves every value a little, so what counts is how often it decides otherwise."""
+
+
+def compare(
+    folder: Path,
+    against: Path,
+    texts: Sequence[str],
+    *,
+    max_length: int,
+    tolerance: float | None = None,
+    agreement: float | None = None,
+) -> Answer:
+    """Every output beside the reference's; exit status 3 when they differ by more than the gate lets through."""
     artifact = load_artifact(folder)
-    allowed = TOLERANCES[artifact.precision] if tolerance is None else tolerance
+    gate = GATES[artifact.precision]
+    gate = Gate(gate.tolerance if tolerance is None else tolerance, gate.agreement if agreement is None else agreement)
     batches = _text_batches(artifact, texts, max_length) if texts else _made_up_batches(artifact)
     with open_session(artifact) as session, _reference(against) as reference:
-        verification = verify_outputs(session, reference, batches, tolerance=allowed)
-    inputs = f"{len(texts)} texts" if texts else f"{len(batches)} made-up batches (give --data for real texts)"
+        outputs = verify_outputs(session.run, reference, batches).outputs
+    passed = all(map(gate.passes, outputs.values()))
     document = {
         "artifact": str(folder),
         "against": str(against),
-        "inputs": inputs,
-        "tolerance": allowed,
-        "passed": verification.passed,
-        "outputs": {},
+        "inputs": f"{len(texts)} texts" if texts else f"{len(batches)} made-up batches",
+        "gate": asdict(gate),
+        "passed": passed,
+        "outputs": {name: output.model_dump() for name, output in outputs.items()},
     }
-    return Answer(document, (), 0 if verification.passed else 3)
+    return Answer(document, _texts(document, gate), 0 if passed else 3)
+
+
+def _texts(document: dict[str, Any], gate: Gate) -> tuple[Any, ...]:
+    columns = ("output", "largest error", "mean error", "cosine", "same argmax")
+    rows = [(name, *output.values()) for name, output in document["outputs"].items()]
+    limit = "" if gate.tolerance is None else f"largest error at most {gate.tolerance:g}, "
+    verdict = "passed" if document["passed"] else "MISSED"
+    return (
+        make_table(f"{document['artifact']} against {document['against']}, {document['inputs']}", columns, rows),
+        f"Gate {verdict}: {limit}same argmax at least {gate.agreement:g}.",
+    )
 
 
 @contextmanager
-def _reference(folder: Path) -> Iterator[Any]:
+def _reference(folder: Path) -> Iterator[Run]:
     """A session of an artifact, or a model of torch as a function."""
     if (folder / "artifact.json").is_file():
         with open_session(load_artifact(folder)) as session:
-            yield session
+            yield session.run
         return
     from edgefold.cli.models import as_function, open_model
 
@@ -72,6 +111,6 @@ def _text_batches(artifact: Artifact, texts: Sequence[str], max_length: int) -> 
 def _made_up_batches(artifact: Artifact) -> list[Batch]:
     """A few batches of different shapes."""
     return [
-        dict(example_inputs(artifact.inputs, batch=batch, seq=sequence, seed=sequence))
+        dict(example_inputs(artifact.inputs, batch=batch, sequence=sequence, seed=sequence))
         for batch, sequence in ((1, 7), (2, 16), (3, 31))
     ]
