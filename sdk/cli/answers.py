@@ -6,8 +6,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
@@ -39,7 +39,7 @@ def answering(function: Callable[..., Answer]) -> Callable[..., None]:
     def command(*args: Any, as_json: bool, debug: bool, **kwargs: Any) -> None:
         _prepare(debug)
         try:
-            with _stdout_on_stderr(as_json):
+            with redirect_stdout(sys.stderr):  # libraries print; stdout is for the answer alone
                 answer = function(*args, **kwargs)
             _print_answer(answer, as_json)
         except BrokenPipeError:  # the reader (head, less) has seen enough
@@ -73,16 +73,6 @@ def _prepare(debug: bool) -> None:
         stream=sys.stderr, level=logging.INFO if debug else logging.WARNING, format="%(name)s: %(message)s"
     )
     stay_offline()
-
-
-@contextmanager
-def _stdout_on_stderr(active: bool) -> Iterator[None]:
-    """Keep stdout for the one JSON object, whatever a library prints."""
-    if not active:
-        yield
-        return
-    with redirect_stdout(sys.stderr):
-        yield
 
 
 def _print_answer(answer: Answer, as_json: bool) -> None:

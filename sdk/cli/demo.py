@@ -1,20 +1,12 @@
 """`edgefold demo`: the whole job on a real model and real text, offline."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from edgefold.cli.answers import Answer
 from edgefold.staging import check_output_folder
-
-
-class Width(str, Enum):
-    """The student's share of the teacher's width."""
-
-    third = "third"
-    half = "half"
 
 
 def show_demo(
@@ -25,7 +17,7 @@ def show_demo(
     rivals: Annotated[
         bool, typer.Option("--rivals", help="Train the rivals as well, each for the same number of seconds.")
     ] = False,
-    width: Annotated[Width, typer.Option(help="Width of the student.")] = Width.third,
+    width: Annotated[Literal["third", "half"], typer.Option(help="Width of the student.")] = "third",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands in the output folder.")] = False,
 ) -> Answer:
@@ -33,4 +25,4 @@ def show_demo(
     check_output_folder(out, overwrite)
     from edgefold.cli.demo_job import run_demo
 
-    return run_demo(out, quick=quick, rivals=rivals, width=width.value, seed=seed, overwrite=overwrite)
+    return run_demo(out, quick=quick, rivals=rivals, width=width, seed=seed, overwrite=overwrite)

@@ -1,9 +1,8 @@
 """`edgefold export`: a student or checkpoint in, an artifact out."""
 
 import platform
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,46 +11,19 @@ from edgefold.cli.paths import check_file, check_model_folder
 from edgefold.errors import InputError
 from edgefold.staging import check_output_folder
 
-
-class Format(str, Enum):
-    """Kind of the artifact."""
-
-    onnx = "onnx"
-
-
-class Precision(str, Enum):
-    """Of weights and activations."""
-
-    fp32 = "fp32"
-    int8 = "int8"
-
-
-class Target(str, Enum):
-    """The processor that int8 is made for."""
-
-    cpu_x86 = "cpu-x86"
-    cpu_arm = "cpu-arm"
-
-
-class Quantization(str, Enum):
-    """When the scales of activations are found."""
-
-    static = "static"
-    dynamic = "dynamic"
-
-
-THIS_MACHINE = Target.cpu_arm if platform.machine() in ("aarch64", "arm64") else Target.cpu_x86
+Target = Literal["cpu-x86", "cpu-arm"]
+THIS_MACHINE: Target = "cpu-arm" if platform.machine() in ("aarch64", "arm64") else "cpu-x86"
 
 
 def export_model(
     student: Annotated[Path, typer.Argument(metavar="STUDENT", help="Folder of a student, or of any text checkpoint.")],
     out: Annotated[Path, typer.Option(help="Folder for the artifact.")],
-    kind: Annotated[Format, typer.Option("--format", help="Kind of the artifact.")] = Format.onnx,
-    precision: Annotated[Precision, typer.Option(help="Precision of the artifact.")] = Precision.fp32,
+    kind: Annotated[Literal["onnx"], typer.Option("--format", help="Kind of the artifact.")] = "onnx",
+    precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Precision of the artifact.")] = "fp32",
     target: Annotated[Target, typer.Option(help="The processor that int8 is made for.")] = THIS_MACHINE,
     quantization: Annotated[
-        Quantization, typer.Option(help="Scales fixed from --calibration, or found in every run.")
-    ] = Quantization.static,
+        Literal["static", "dynamic"], typer.Option(help="Scales fixed from --calibration, or found in every run.")
+    ] = "static",
     calibration: Annotated[
         Path | None, typer.Option(help="Texts like those it will see, for static int8 (csv, tsv, jsonl or txt).")
     ] = None,
@@ -63,7 +35,7 @@ def export_model(
     """Export a student to ONNX, checked against torch before it is handed out."""
     check_model_folder(student, "student")
     check_output_folder(out, overwrite)
-    is_static = precision is Precision.int8 and quantization is Quantization.static
+    is_static = precision == "int8" and quantization == "static"
     if is_static and not calibration:
         raise InputError(
             "Static int8 needs texts to find its scales: give --calibration FILE (csv, tsv, jsonl, txt; a few hundred "
@@ -76,10 +48,13 @@ def export_model(
     texts = read_texts(calibration, text=text)[:samples] if calibration else []
     from edgefold.cli.export_job import export_text_model
 
-    choices = {
-        "format": kind.value,
-        "precision": precision.value,
-        "target": target.value,
-        "quantization": quantization.value,
-    }
-    return export_text_model(student, out, choices, texts, max_length=max_length, overwrite=overwrite)
+    return export_text_model(
+        student,
+        out,
+        precision=precision,
+        target=target,
+        quantization=quantization,
+        texts=texts,
+        max_length=max_length,
+        overwrite=overwrite,
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -19,7 +19,15 @@ EXAMPLE_TEXTS = ("A short example.", "Another example, which is a little longer 
 
 
 def export_text_model(
-    folder: Path, out: Path, choices: dict[str, str], texts: Sequence[str], *, max_length: int, overwrite: bool
+    folder: Path,
+    out: Path,
+    *,
+    precision: Literal["fp32", "int8"],
+    target: str,
+    quantization: Literal["static", "dynamic"],
+    texts: Sequence[str],
+    max_length: int,
+    overwrite: bool,
 ) -> Answer:
     """Open the model and its tokenizer, export, and say what was written.
 
@@ -32,9 +40,9 @@ def export_text_model(
         model,
         encode(tokenizer, texts[:2] if len(texts) > 1 else EXAMPLE_TEXTS, max_length),
         out,
-        precision=choices["precision"],
-        target=choices["target"],
-        quantization=choices["quantization"],
+        precision=precision,
+        target=target,
+        quantization=quantization,
         calibration=encode_batches(tokenizer, texts, max_length) if texts else None,
         tokenizer=tokenizer,
         task=find_task(folder),
@@ -52,15 +60,15 @@ def _lineage(folder: Path) -> dict[str, Any]:
 
 
 def _answer(out: Path, artifact: Artifact, model: nn.Module) -> Answer:
-    size = sum(record.size_bytes for record in artifact.files.values())
     document = {
         "artifact": str(out),
         "format": artifact.format,
         "precision": artifact.precision,
         "target": artifact.target,
-        "size_bytes": size,
+        "size_bytes": artifact.size_bytes,
         "parameters": count_parameters(model),
-        "files": {name: record.size_bytes for name, record in artifact.files.items()},
+        "parity": artifact.lineage["parity"],
     }
-    rows = [(key.replace("_", " "), value) for key, value in document.items() if key != "files"]
-    return Answer(document, (make_table("Artifact", ("fact", "value"), rows), f"Next: edgefold bench {out}"))
+    parity = [(f"largest error, {name} against torch", error) for name, error in document["parity"].items()]
+    rows = [(name.replace("_", " "), value) for name, value in document.items() if name != "parity"]
+    return Answer(document, (make_table("Artifact", ("fact", "value"), rows + parity), f"Next: edgefold bench {out}"))

@@ -1,8 +1,7 @@
 """`edgefold inspect`: the dimensions of a model, and what may be done with each."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,18 +11,15 @@ from edgefold.cli.paths import check_model_folder
 from edgefold.errors import InputError
 
 HUB = "hub:"
-
-
-class Task(str, Enum):
-    """What a checkpoint's head is for."""
-
-    auto = "auto"
-    text_classification = "text-classification"
-    token_classification = "token-classification"
-    question_answering = "question-answering"
-    fill_mask = "fill-mask"
-    image_classification = "image-classification"
-    feature_extraction = "feature-extraction"
+Task = Literal[
+    "auto",
+    "text-classification",
+    "token-classification",
+    "question-answering",
+    "fill-mask",
+    "image-classification",
+    "feature-extraction",
+]
 
 
 def inspect_model(
@@ -33,7 +29,7 @@ def inspect_model(
             metavar="MODEL", help="Folder of a checkpoint or student, or hub:ORGANISATION/NAME to download one."
         ),
     ],
-    task: Annotated[Task, typer.Option(help="Which head to open; auto reads it from the configuration.")] = Task.auto,
+    task: Annotated[Task, typer.Option(help="Which head to open; auto reads it from the configuration.")] = "auto",
     sequence: Annotated[int, typer.Option(min=2, help="Tokens for which the multiply-adds are counted.")] = 128,
 ) -> Answer:
     """Trace a model and list its dimensions: size, kind, parameters, multiply-adds, what a plan may do."""
@@ -41,7 +37,7 @@ def inspect_model(
     from edgefold.cli.models import count_parameters, made_up_inputs, open_model
     from edgefold.dimensions import trace
 
-    module = open_model(source, None if task is Task.auto else task.value)
+    module = open_model(source, None if task == "auto" else task)
     rows = 2  # torch.export takes a batch of one for a constant
     graph = trace(module, made_up_inputs(module, rows, sequence))
     dimensions = [

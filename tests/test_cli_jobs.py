@@ -1,0 +1,153 @@
+"""inspect, compress, export and verify on the command line, from a tiny teacher to an artifact."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from edgefold.cli.application import app
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny teacher, its data and a recipe."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("job")
+    words = ["[PAD]", "[UNK]", *(f"word{letter}" for letter in "abcdefghijklmn")]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+    fast.save_pretrained(folder / "teacher")
+    sizes: dict[str, Any] = {
+        "hidden_size": 24,
+        "intermediate_size": 48,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+    }
+    config = BertConfig(vocab_size=len(words), max_position_embeddings=32, **sizes)
+    BertForSequenceClassification(config).save_pretrained(folder / "teacher")
+    for split, count in (("train", 48), ("validation", 8), ("test", 8)):
+        with (folder / f"{split}.csv").open("w", newline="") as file:
+            texts = [" ".join(words[2 + (i * k) % 14] for k in range(3, 9)) for i in range(count)]
+            csv.writer(file).writerows([("text", "label"), *((text, i % 2) for i, text in enumerate(texts))])
+    (folder / "recipe.yaml").write_text(
+        "teacher: teacher\n"
+        "data: {train: train.csv, validation: validation.csv, test: test.csv, max_length: 16}\n"
+        "plan: [project: {dimension: hidden, size: 12}, select: {dimension: ffn, size: 16}]\n"
+        "training: {epochs: 1, batch_size: 16, threads: 1}\n"
+        "calibration: {samples: 32}\n"
+    )
+    return folder
+
+
+def test_inspect_lists_the_dimensions(job: Path) -> None:
+    document = json.loads(invoke("inspect", job / "teacher", "--sequence", 8, "--json").stdout)
+    hidden = next(d for d in document["dimensions"] if d["name"] == "hidden")
+    assert (hidden["size"], hidden["kind"]) == (24, "linear")
+    assert document["macs"] > 0
+    table = invoke("inspect", job / "teacher", "--sequence", 8).stdout
+    assert "Project or keep" in table
+    assert "ffn.0 … ffn.1" in table
+
+
+def test_inspect_refuses_broken_weights(job: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((job / "teacher" / "config.json").read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"no tensors")
+    result = invoke("inspect", tmp_path)
+    assert result.exit_code == 2
+    assert "cannot be opened as AutoModelForSequenceClassification" in result.stderr
+    assert "Traceback" not in result.stderr
+    (tmp_path / "config.json").write_text("{")
+    assert "cannot be read as JSON" in invoke("inspect", tmp_path).stderr
+
+
+@pytest.fixture(scope="module")
+def student(job: Path) -> Path:
+    result = invoke("compress", job / "recipe.yaml", "--out", job / "student", "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert {d["name"]: d["student_size"] for d in document["dimensions"]}["hidden"] == 12
+    assert "train: 3 of 3" in result.stderr
+    return job / "student"
+
+
+def test_compress_writes_a_student(job: Path, student: Path) -> None:
+    assert (student / "recipe.yaml").is_file()
+    assert invoke("inspect", student, "--sequence", 8).exit_code == 0
+    assert "exists and is not empty" in invoke("compress", job / "recipe.yaml", "--out", student).stderr
+
+
+def test_resume_without_an_unfinished_run(job: Path, tmp_path: Path) -> None:
+    result = invoke("compress", job / "recipe.yaml", "--out", tmp_path / "new", "--resume")
+    assert result.exit_code == 2
+    assert "no unfinished run" in result.stderr
+
+
+def test_a_corrupt_student_is_refused(student: Path, tmp_path: Path) -> None:
+    shutil.copytree(student, tmp_path / "student")
+    (weights,) = (tmp_path / "student").glob("*.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    for arguments in (["inspect"], ["export", "--out", tmp_path / "artifact"]):
+        result = invoke(arguments[0], tmp_path / "student", *arguments[1:])
+        assert result.exit_code == 2
+        assert f"{weights.name} is corrupt" in result.stderr
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_export_and_verify_fp32(job: Path, student: Path, tmp_path: Path) -> None:
+    result = invoke("export", student, "--out", tmp_path / "fp32", "--max-length", 16, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["parity"]["fp32"] < 1e-4
+    given = ("verify", tmp_path / "fp32", "--against", student, "--data", job / "test.csv", "--max-length", 16)
+    assert invoke(*given).exit_code == 0
+    lineage = json.loads((tmp_path / "fp32" / "artifact.json").read_text())["lineage"]
+    assert lineage["teacher"] == "teacher"
+    assert invoke("export", student, "--out", tmp_path / "fp32").exit_code == 2
+
+
+@pytest.mark.parametrize("quantization", ["static", "dynamic"])
+def test_export_int8(job: Path, student: Path, tmp_path: Path, quantization: str) -> None:
+    given = ["--precision", "int8", "--quantization", quantization, "--max-length", 16]
+    given += ["--calibration", str(job / "train.csv")] if quantization == "static" else []
+    result = invoke("export", student, "--out", tmp_path / "int8", *given)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((tmp_path / "int8" / "artifact.json").read_text())["precision"] == "int8"
+
+
+def test_export_takes_an_ordinary_checkpoint(job: Path, tmp_path: Path) -> None:
+    result = invoke("export", job / "teacher", "--out", tmp_path / "teacher", "--max-length", 16)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((tmp_path / "teacher" / "artifact.json").read_text())["task"] == "text-classification"
+
+
+def test_export_names_a_missing_column_and_tokenizer(job: Path, student: Path, tmp_path: Path) -> None:
+    given = ["--precision", "int8", "--calibration", job / "train.csv", "--text", "review"]
+    result = invoke("export", student, "--out", tmp_path / "int8", *given)
+    assert result.exit_code == 2
+    assert "no column 'review'; those present are 'text', 'label'" in result.stderr
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(job / "teacher" / name, tmp_path / name)
+    assert "has no tokenizer" in invoke("export", tmp_path, "--out", tmp_path / "fp32").stderr
+
+
+def test_compress_names_the_bad_key(job: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text((job / "recipe.yaml").read_text() + "trainig: {}\n")
+    result = invoke("compress", recipe, "--out", tmp_path / "student")
+    assert result.exit_code == 2
+    assert "trainig is no known key; did you mean training?" in result.stderr
+    assert not (tmp_path / "student").exists()
