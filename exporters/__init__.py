@@ -1,1 +1,19 @@
-"""To be filled."""
+"""Exporters: a folded student becomes an artifact that a runtime opens."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgefold.exporters.artifact_quantization import quantize_onnx
+    from edgefold.exporters.onnx import export_onnx
+
+_HOME = {"export_onnx": "onnx", "quantize_onnx": "artifact_quantization"}
+"""Public names and the module each lives in; loaded on first use (PEP 562)."""
+
+__all__ = ["export_onnx", "quantize_onnx"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'edgefold.exporters' has no attribute {name!r}")
+    return getattr(import_module(f"edgefold.exporters.{_HOME[name]}"), name)

@@ -29,6 +29,8 @@ class LinearRead:
     """The axis of `source` that is contracted."""
     parameter: str
     parameter_axis: int
+    bias: str | None
+    """The parameter added to the product, if any."""
     macs: int
 
 
@@ -179,7 +181,7 @@ def linear(tracer: AxisTracer, node: Node) -> Axes:
     """y = x W^T + b, W: (out, in)."""
     x, weight = tracer.of(node.args[0]), tracer.of(node.args[1])
     tracer.spaces.unify(x[-1], weight[1], place(node))
-    _read(tracer, node, node.args[0], len(x) - 1, node.args[1], 1)
+    _read(tracer, node, node.args[0], len(x) - 1, node.args[1], 1, argument(node, 2, "bias"))
     bias = tracer.of(argument(node, 2, "bias"))
     if bias:
         tracer.spaces.unify(weight[0], bias[0], place(node))
@@ -188,7 +190,7 @@ def linear(tracer: AxisTracer, node: Node) -> Axes:
 
 def addmm(tracer: AxisTracer, node: Node) -> Axes:
     """y = b + x M."""
-    result = _product(tracer, node, node.args[1], node.args[2])
+    result = _product(tracer, node, node.args[1], node.args[2], node.args[0])
     bias = tracer.of(node.args[0])
     if bias:
         tracer.spaces.unify(result[-1], bias[-1], place(node))
@@ -200,13 +202,13 @@ def matmul(tracer: AxisTracer, node: Node) -> Axes:
     return _product(tracer, node, node.args[0], node.args[1])
 
 
-def _product(tracer: AxisTracer, node: Node, left: Any, right: Any) -> Axes:
+def _product(tracer: AxisTracer, node: Node, left: Any, right: Any, bias: Any = None) -> Axes:
     a, b = tracer.of(left), tracer.of(right)
     if len(a) < 2 or len(b) < 2:
         return unknown(tracer, node)
     tracer.spaces.unify(a[-1], b[-2], place(node))
     if right in tracer.parameters:
-        _read(tracer, node, left, len(a) - 1, right, len(b) - 2)
+        _read(tracer, node, left, len(a) - 1, right, len(b) - 2, bias)
     elif left in tracer.parameters:
         _read(tracer, node, right, len(b) - 2, left, len(a) - 1)
     else:  # a product of two activations (query and key): only what both sides agree on may change
@@ -278,7 +280,7 @@ def convolution(tracer: AxisTracer, node: Node) -> Axes:
     where = place(node)
     if groups == 1:
         tracer.spaces.unify(x[1], weight[1], where)
-        _read(tracer, node, node.args[0], 1, node.args[1], 1)
+        _read(tracer, node, node.args[0], 1, node.args[1], 1, argument(node, 2, "bias"))
     elif groups == channels == sizes(node)[1]:
         tracer.spaces.unify(x[1], weight[0], where)
         tracer.spaces.mark_nonlinear(x[1])
@@ -386,7 +388,9 @@ def take(tracer: AxisTracer, node: Node) -> Axes:
     return x
 
 
-def _read(tracer: AxisTracer, node: Node, source: Any, axis: int, weight: Any, weight_axis: int) -> None:
+def _read(
+    tracer: AxisTracer, node: Node, source: Any, axis: int, weight: Any, weight_axis: int, bias: Any = None
+) -> None:
     """Remember a contraction with a parameter, and its multiply-adds: one per output and contracted element."""
     name = tracer.parameters.get(weight)
     if name is None or not isinstance(source, Node):
@@ -399,7 +403,8 @@ def _read(tracer: AxisTracer, node: Node, source: Any, axis: int, weight: Any, w
     for size in sizes(node):
         outputs *= size
     own_axis = tracer.orders[weight][weight_axis] if weight in tracer.orders else weight_axis
-    tracer.reads.append(LinearRead(node, source, axis, name, own_axis, outputs * contracted * kernel))
+    added = tracer.parameters.get(bias) if isinstance(bias, Node) else None
+    tracer.reads.append(LinearRead(node, source, axis, name, own_axis, added, outputs * contracted * kernel))
 
 
 RULES: dict[Any, Rule] = {

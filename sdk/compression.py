@@ -78,10 +78,12 @@ def compress(
         for examples in (splits.train, splits.validation, splits.test)
     )
     progress("calibrate", 0, 1, {})
+    begun = time.perf_counter()
     batches = train.batches(tokenizer, 16, recipe.calibration.samples)
     inputs = batches[len(batches) // 2]
     student = build_student(teacher, recipe.to_plan(), inputs, batches, recipe.training.mode)
-    metrics = {"untrained_accuracy": accuracy(student, validation, tokenizer)}
+    metrics = {"calibration_seconds": time.perf_counter() - begun}
+    metrics["untrained_accuracy"] = accuracy(student, validation, tokenizer)
     progress("calibrate", 1, 1, metrics)
 
     trainer = CompressionTrainer(
@@ -96,7 +98,9 @@ def compress(
         teacher_cache_gib=TEACHER_CACHE_GIB,
     )
     watch(trainer, "train", progress)
+    begun = time.perf_counter()
     trainer.train(resume_from_checkpoint=_last_checkpoint(work / "checkpoints") if resume else None)
+    metrics["training_seconds"] = time.perf_counter() - begun
     student.eval().cpu()
 
     plain = fold(student)

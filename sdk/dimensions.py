@@ -264,10 +264,13 @@ def _kind(tracer: AxisTracer, atom: int, owned: Mapping[str, list[Axis]]) -> str
 def _names(
     atoms: list[int], kinds: Mapping[int, str], tracer: AxisTracer, owned: Mapping[str, list[Axis]]
 ) -> dict[int, str]:
-    """Names by role: hidden is the linear space that most parameters share; families are numbered in traced order."""
+    """Names by role: hidden is the linear space that most parameters share, vocab the table that an input looks up;
+    families are numbered in traced order."""
     spaces = tracer.spaces
-    tables = [spaces.leaves(tracer.axes[node.args[0]][0])[0] for node, _, _ in tracer.lookups]  # type: ignore[index]
-    vocabulary = max(tables, key=lambda atom: spaces.space(atom).size, default=None)
+    rows = {spaces.leaves(tracer.axes[node.args[0]][0])[0]: ids for node, _, ids in tracer.lookups}  # type: ignore[index]
+    tables = list(rows)
+    looked_up = [atom for atom, ids in rows.items() if ids.op == "placeholder"] or tables
+    vocabulary = max(looked_up, key=lambda atom: spaces.space(atom).size, default=None)
     uses = {atom: sum(atom in spaces.leaves(axis) for axes in owned.values() for axis in axes) for atom in atoms}
     linear = [atom for atom in atoms if kinds[atom] == "linear"]
     hidden = max(linear, key=lambda atom: uses[atom], default=None)

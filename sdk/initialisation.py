@@ -51,6 +51,7 @@ def start_student(
     """Calibrate and compute all starting values; float64 inside, the teacher's dtype at the end."""
     tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
     tensors = {name: tensor.detach() for name, tensor in tensors.items() if name in graph.layouts}
+    dtype = next(iter(tensors.values())).dtype
     readers = {name: _readers(graph, name) for name in sizes}
     factorized = {f"{pair.module}.weight": pair for pair in factor_pairs}
     moments = collect_moments(graph.module, _targets(graph, readers, projected, factorized), batches)
@@ -60,6 +61,7 @@ def start_student(
         else _selection(graph, name, size, readers, moments, tensors)
         for name, size in sizes.items()
     }
+    tensors |= _biases_with_lost_means(graph, maps, readers, moments, tensors)
     weights = {
         name: compose(tensor.to("cpu", torch.float64), graph.layouts[name], maps) for name, tensor in tensors.items()
     }
@@ -73,7 +75,7 @@ def start_student(
         maps=maps,
         layouts=_layouts_after_selection(graph, maps),
         sources=_sources(graph, tensors, maps, projected, norms, factorized),
-        weights={name: weight.to(tensors[name].dtype) for name, weight in weights.items()},
+        weights={name: weight.to(dtype) for name, weight in weights.items()},
         factors=factors,
     )
 
@@ -112,14 +114,41 @@ def _last_axis(node: Node) -> int:
 
 
 def _projection(graph: DimensionGraph, name: str, size: int, moments: Mapping[Node, Moments]) -> Projection:
-    """Activation PCA over every place where the dimension is read or normalised."""
+    """Activation PCA over every place where the dimension is read or normalised.
+
+    Centred where every reader has a bias that can take over the lost part of the mean, else about zero.
+    """
     along = [
         moment
         for node, moment in moments.items()
         if any([factor.dimension for factor in axis] == [name] for axis in graph.node_layouts[node])
         and moment.size == graph[name].size
     ]
-    return Projection(principal_directions(along, size))
+    centred = all(read.bias for read in _readers(graph, name))
+    return Projection(principal_directions(along, size, centred))
+
+
+def _biases_with_lost_means(
+    graph: DimensionGraph,
+    maps: Mapping[str, Map],
+    readers: Mapping[str, list[LinearRead]],
+    moments: Mapping[Node, Moments],
+    tensors: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """b + W (I - P P^T) E[x]: what a projection cuts off the mean of x reaches the reader through its bias instead."""
+    biases: dict[str, Tensor] = {}
+    projections = {name: map for name, map in maps.items() if isinstance(map, Projection)}
+    for name, projection in projections.items():
+        for read in readers[name]:
+            layout = graph.layouts[read.parameter][read.parameter_axis]
+            if not read.bias or len(layout) > 1 or read.source not in moments or tensors[read.parameter].dim() != 2:
+                continue
+            mean = moments[read.source].mean
+            lost = mean - projection.matrix @ (projection.matrix.T @ mean)
+            bias = biases.get(read.bias, tensors[read.bias]).to("cpu", torch.float64)
+            weight = tensors[read.parameter].movedim(read.parameter_axis, -1).to("cpu", torch.float64)
+            biases[read.bias] = bias + weight @ lost
+    return biases
 
 
 def _selection(
@@ -248,7 +277,7 @@ def _sources(
     free |= {name for name in tensors for pair in factorized.values() if name.startswith(f"{pair.module}.")}
     selections = {name: map for name, map in maps.items() if isinstance(map, Selection)}
     return {
-        name: compose(tensor, graph.layouts[name], selections)
+        name: compose(tensor, graph.layouts[name], selections).to(next(iter(graph.module.parameters())).dtype)
         for name, tensor in tensors.items()
         if name not in free and any(factor.dimension in projected for axis in graph.layouts[name] for factor in axis)
     }

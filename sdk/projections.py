@@ -61,14 +61,14 @@ def mapped_shape(layout: Layout, new_sizes: Mapping[str, int]) -> tuple[int, ...
     return tuple(prod(new_sizes.get(factor.dimension, factor.size) for factor in axis) for axis in layout)
 
 
-def principal_directions(moments: Iterable[Moments], size: int) -> Tensor:
-    """P: (d, size), orthonormal: the leading eigenvectors of the summed covariances, each normalised to trace 1.
+def principal_directions(moments: Iterable[Moments], size: int, centred: bool = True) -> Tensor:
+    """P: (d, size), orthonormal: the leading eigenvectors of the summed second moments, each normalised to trace 1.
 
-    Centring and normalising keep the loudest layer from deciding alone. At full size P is the identity. The basis is
-    turned (one Householder reflection) so that the direction (1, ..., 1) of the small space, which a layer norm
-    discards, carries the least variance of all.
+    Normalising keeps the loudest layer from deciding alone; centred moments leave the mean to the biases. At full size
+    P is the identity. The basis is turned (one Householder reflection) so that the direction (1, ..., 1) of the small
+    space, which a layer norm discards, carries the least variance of all.
     """
-    covariances = [moment.covariance for moment in moments]
+    covariances = [moment.covariance if centred else moment.uncentred for moment in moments]
     if not covariances or size == len(covariances[0]):
         return torch.eye(size, dtype=torch.float64)
     scaled = [covariance / covariance.trace().clamp_min(1e-30) for covariance in covariances]

@@ -1,0 +1,48 @@
+"""quantize_onnx: an fp32 artifact as an int8 artifact, without the model it came from."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgefold.artifacts import MANIFEST, Artifact, load_artifact, write_artifact
+from edgefold.errors import InputError
+from edgefold.exporters.quantization import Batch, Quantization, check_quantization, quantize_model
+from edgefold.staging import staged_folder
+
+
+def quantize_onnx(
+    artifact: Artifact | str | Path,
+    out: str | Path,
+    *,
+    quantization: Quantization = "static",
+    target: str = "cpu-x86",
+    calibration: Iterable[Batch] | None = None,
+    overwrite: bool = False,
+) -> Artifact:
+    """Copy an fp32 ONNX artifact and quantize the copy; arguments as of `export_onnx`.
+
+    Raises:
+        InputError: not an fp32 ONNX artifact, unknown names, missing calibration, or an output that exists.
+    """
+    source = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
+    if (source.format, source.precision) != ("onnx", "fp32"):
+        raise InputError(f"{source.folder} holds {source.precision} {source.format}; quantize_onnx takes fp32 onnx.")
+    check_quantization(quantization, target, calibration)
+    with staged_folder(out, overwrite) as folder:
+        for name in source.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source.folder / name, folder / name)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        quantize_model(folder / source.model_file, quantization, target, list(calibration or []))
+        write_artifact(
+            folder,
+            format="onnx",
+            precision="int8",
+            target=target,
+            model_file=source.model_file,
+            inputs=source.inputs,
+            outputs=source.outputs,
+            task=source.task,
+            lineage={**source.lineage, "quantization": quantization},
+        )
+    return load_artifact(out)

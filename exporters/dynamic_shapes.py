@@ -1,0 +1,77 @@
+"""Which axes of the inputs are dynamic, under shared names, and example inputs of other sizes to check with."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from edgefold.errors import InputError
+
+DynamicAxes = dict[str, dict[int, str]]
+
+
+def find_dynamic_axes(inputs: Mapping[str, Tensor]) -> DynamicAxes:
+    """The first axis of every input is "batch"; the second of a matrix of whole numbers (ids, masks) is "sequence".
+
+    Raises:
+        InputError: an input has no batch axis, or sizes under one name differ.
+    """
+    axes: DynamicAxes = {}
+    sizes: dict[str, int] = {}
+    for name, value in inputs.items():
+        if value.dim() == 0:
+            raise InputError(f"Input {name} is a scalar; every input needs a batch axis first.")
+        is_tokens = value.dim() == 2 and not value.is_floating_point()
+        axes[name] = {0: "batch", 1: "sequence"} if is_tokens else {0: "batch"}
+        for axis, label in axes[name].items():
+            if sizes.setdefault(label, value.shape[axis]) != value.shape[axis]:
+                raise InputError(
+                    f"The inputs disagree on {label}: {name} has {value.shape[axis]}, one before it {sizes[label]}; "
+                    "give example inputs of one batch."
+                )
+    return axes
+
+
+def shared_dims(axes: DynamicAxes) -> dict[str, dict[int, Dim]]:
+    """For torch.export: one Dim object for each name, so that the inputs keep a common batch and sequence."""
+    dims = {label: Dim(label) for named in axes.values() for label in named.values()}
+    return {name: {axis: dims[label] for axis, label in named.items()} for name, named in axes.items()}
+
+
+def distinct_inputs(inputs: Mapping[str, Tensor], axes: DynamicAxes) -> dict[str, Tensor]:
+    """Copies that share no memory, with at least two rows and two tokens.
+
+    One tensor object given for two inputs ties them silently, and a size of 1 would be taken for a constant.
+    """
+    return {
+        name: _resized(value, axes[name], {"batch": 2, "sequence": 2}, at_least=True) for name, value in inputs.items()
+    }
+
+
+def ragged_variants(inputs: Mapping[str, Tensor], axes: DynamicAxes) -> list[dict[str, Tensor]]:
+    """The inputs at other sizes: one short row; three rows, with padding at the end of the masks."""
+    length = next((value.shape[1] for name, value in inputs.items() if 1 in axes[name]), 2)
+    short = {"batch": 1, "sequence": max(2, length // 2)}
+    tall = {"batch": 3, "sequence": max(2, length - 1)}
+    variants = [{n: _resized(v, axes[n], sizes) for n, v in inputs.items()} for sizes in (short, tall)]
+    for name, value in variants[1].items():
+        if "mask" in name and value.dim() == 2 and value.shape[1] > 2:
+            value[1, value.shape[1] // 2 :] = 0
+    return [dict(inputs), *variants]
+
+
+def _resized(value: Tensor, named: Mapping[int, str], sizes: Mapping[str, int], at_least: bool = False) -> Tensor:
+    """A copy with some axes at other sizes, repeated as needed and cut."""
+    for axis, label in named.items():
+        if label not in sizes:
+            continue
+        wanted = max(sizes[label], value.shape[axis]) if at_least else sizes[label]
+        repeats = -(-wanted // value.shape[axis])
+        value = torch.cat([value] * repeats, dim=axis).narrow(axis, 0, wanted)
+    return value.clone().contiguous()
+
+
+def shape_names(shape: Sequence[object]) -> tuple[int | str, ...]:
+    """A shape as an artifact states it."""
+    return tuple(size if isinstance(size, int) else str(size) for size in shape)

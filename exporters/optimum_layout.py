@@ -1,0 +1,50 @@
+"""The folder layout that optimum's ORTModelFor… classes open: config.json and tokenizer files beside model.onnx."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from edgefold.errors import InputError
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "preprocessor_config.json",
+)
+
+
+def write_optimum_layout(folder: Path, model: nn.Module, tokenizer: Any = None) -> None:
+    """Add the configuration of a Hugging Face model, and its tokenizer if there is one.
+
+    Args:
+        tokenizer: anything with `save_pretrained`, or a folder that holds tokenizer files.
+
+    Raises:
+        InputError: the tokenizer is neither.
+    """
+    config: Any = getattr(model, "config", None)
+    if config is not None and hasattr(config, "save_pretrained"):
+        if not config.architectures:
+            config.architectures = [type(model).__name__]
+        config.save_pretrained(folder)
+    if tokenizer is None:
+        return
+    if hasattr(tokenizer, "save_pretrained"):
+        tokenizer.save_pretrained(folder)
+        return
+    source = Path(tokenizer)
+    found = [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
+    if not found:
+        raise InputError(f"{source} holds none of {', '.join(TOKENIZER_FILES[:5])}, …; give a tokenizer or its folder.")
+    for path in found:
+        shutil.copyfile(path, folder / path.name)

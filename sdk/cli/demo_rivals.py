@@ -1,0 +1,118 @@
+"""The trained rivals of the demo, each given the student's seconds: a random start, and every second layer."""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, TrainerCallback
+
+from edgefold.distillation import Objective
+from edgefold.recipes import Recipe, TrainingSettings
+from edgefold.students import Student, build_student
+from edgefold.text_classification import Progress, TokenizedText, training_arguments, watch
+from edgefold.training import CompressionTrainer
+
+TEACHER_CACHE_GIB = 4.0
+SECOND_LAYER_LEARNING_RATE = 1e-4
+"""A pretrained layer at full width wants the rate of fine-tuning, not that of the narrow student."""
+
+
+def random_start(teacher: nn.Module, recipe: Recipe, batches: list[dict[str, torch.Tensor]]) -> Student:
+    """The student's shape and objective, its weights and projections drawn at random."""
+    student = build_student(teacher, recipe.to_plan(), batches[len(batches) // 2], batches[:1])
+    fresh = type(student.module)(copy.deepcopy(student.module.config))
+    student.module.load_state_dict(fresh.state_dict())
+    with torch.no_grad():
+        for projection in student.projections.values():
+            projection.copy_(torch.linalg.qr(torch.randn_like(projection)).Q)
+    return student
+
+
+def every_second_layer(teacher_folder: Path) -> nn.Module:
+    """The teacher with its layers 1, 3, 5, ... alone (DistilBERT, Sanh et al., 2019)."""
+    model: Any = AutoModelForSequenceClassification.from_pretrained(teacher_folder, local_files_only=True)
+    depth = model.config.num_hidden_layers
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == depth:
+                setattr(module, name, nn.ModuleList(list(child)[1::2]))
+    model.config.num_hidden_layers = len(range(1, depth, 2))
+    return model  # type: ignore[no-any-return]
+
+
+def train_for(
+    seconds: float,
+    student: nn.Module,
+    teacher: nn.Module,
+    objective: Objective,
+    settings: TrainingSettings,
+    train: TokenizedText,
+    tokenizer: Any,
+    folder: Path,
+    stage: str,
+    progress: Progress,
+) -> float:
+    """Train for this many seconds, warm-up and decay measured by the clock; returns the seconds it took."""
+    endless = settings.model_copy(update={"epochs": 1000})
+    arguments = training_arguments(endless, folder, checkpoints=False)
+    arguments.eval_strategy = "no"
+    optimizer = torch.optim.AdamW(student.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+    clock = _Clock(seconds, settings.warmup_ratio)
+    trainer = CompressionTrainer(
+        student.train(),
+        teacher=teacher,
+        objective=objective,
+        args=arguments,
+        train_dataset=train,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        teacher_cache_gib=TEACHER_CACHE_GIB,
+        optimizers=(optimizer, LambdaLR(optimizer, clock.factor)),
+    )
+    watch(trainer, stage, _by_the_clock(progress, clock))
+    trainer.add_callback(_StopInTime(clock))
+    clock.start()
+    trainer.train()
+    student.eval()
+    return clock.elapsed
+
+
+class _Clock:
+    """The share of the time that has passed, and the learning rate's factor then."""
+
+    def __init__(self, seconds: float, warmup: float) -> None:
+        self.seconds = seconds
+        self._warmup = warmup
+        self._begun = math.nan
+
+    def start(self) -> None:
+        self._begun = time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        return 0.0 if math.isnan(self._begun) else time.perf_counter() - self._begun
+
+    def factor(self, step: int) -> float:
+        share = min(1.0, self.elapsed / self.seconds)
+        return share / self._warmup if share < self._warmup else (1 - share) / (1 - self._warmup)
+
+
+class _StopInTime(TrainerCallback):
+    def __init__(self, clock: _Clock) -> None:
+        self._clock = clock
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop = self._clock.elapsed >= self._clock.seconds
+
+
+def _by_the_clock(progress: Progress, clock: _Clock) -> Progress:
+    """Progress in seconds instead of steps."""
+    show: Callable[..., None] = progress
+    return lambda stage, done, total, figures: show(
+        stage, min(int(clock.elapsed), int(clock.seconds)), int(clock.seconds), figures
+    )
