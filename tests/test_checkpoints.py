@@ -1,0 +1,113 @@
+"""load(save(student)) = student, ordinary checkpoints open without edgefold, and damage is found and named."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+
+from edgefold.checkpoints import load_student, save_student
+from edgefold.errors import InputError
+from edgefold.folding import fold
+from edgefold.plans import LowRank, Plan, Project, Select
+from edgefold.students import build_student
+
+UNIFORM = Plan([Project("hidden", 16), Select("ffn", 24), Select("heads", 2)])
+OTHER_PLANS = {
+    "non-uniform": Plan([Project("hidden", 16), Select("ffn.0", 8)]),
+    "low rank": Plan([Project("hidden", 16), Select("heads", 2), LowRank("word_embeddings", 4), LowRank("*.dense", 4)]),
+}
+
+
+@pytest.fixture
+def make_student(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> Callable[[Plan], Any]:
+    def make(plan: Plan) -> Any:
+        return fold(build_student(make_bert().float(), plan, text_batch(), [text_batch(8)]))
+
+    return make
+
+
+def test_a_uniform_student_is_an_ordinary_checkpoint(
+    tmp_path: Path, make_student: Callable[..., Any], text_batch: Callable[..., Any]
+) -> None:
+    plain = make_student(UNIFORM)
+    save_student(plain, tmp_path / "student", lineage={"plan": UNIFORM.to_dicts()})
+    for opened in (AutoModelForSequenceClassification.from_pretrained(tmp_path / "student"), load_student(tmp_path / "student")):
+        assert torch.equal(opened.eval()(**text_batch()).logits, plain(**text_batch()).logits)
+    manifest = json.loads((tmp_path / "student" / "edgefold.json").read_text())
+    assert manifest["lineage"]["plan"][0] == {"project": {"dimension": "hidden", "size": 16}}
+
+
+@pytest.mark.parametrize("plan", OTHER_PLANS.values(), ids=OTHER_PLANS.keys())
+def test_any_other_student_opens_with_load_student(
+    plan: Plan, tmp_path: Path, make_student: Callable[..., Any], text_batch: Callable[..., Any]
+) -> None:
+    plain = make_student(plan)
+    opened = load_student(save_student(plain, tmp_path / "student"))
+    assert torch.equal(opened(**text_batch()).logits, plain(**text_batch()).logits)
+    assert not (tmp_path / "student" / "model.safetensors").exists()
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.h = 12
+        self.inner, self.out = nn.Linear(4, 12), nn.Linear(12, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.inner(x).view(-1, self.h))
+
+
+def test_a_plain_module_needs_its_architecture(tmp_path: Path) -> None:
+    teacher, x = Plain().eval(), {"x": torch.randn(5, 4)}
+    plain = fold(build_student(teacher, Plan([Project("hidden", 6)]), x, [x]))
+    folder = save_student(plain, tmp_path / "student")
+    assert torch.equal(load_student(folder, Plain())(**x), plain(**x))
+    with pytest.raises(InputError, match=r"architecture=Plain\(\.\.\.\)"):
+        load_student(folder)
+    with pytest.raises(InputError, match="holds a Plain; the architecture given is a Linear"):
+        load_student(folder, nn.Linear(2, 2))
+
+
+def test_one_flipped_byte_is_found(tmp_path: Path, make_student: Callable[..., Any]) -> None:
+    folder = save_student(make_student(UNIFORM), tmp_path / "student")
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.safetensors is corrupt: its SHA-256 is"):
+        load_student(folder)
+    weights.unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors is missing"):
+        load_student(folder)
+
+
+def test_folders_that_are_no_students(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="There is no student folder"):
+        load_student(tmp_path / "nothing")
+    with pytest.raises(InputError, match=r"has no edgefold\.json"):
+        load_student(tmp_path)
+    (tmp_path / "edgefold.json").write_text("{")
+    with pytest.raises(InputError, match="is not valid JSON"):
+        load_student(tmp_path)
+    (tmp_path / "edgefold.json").write_text('{"schema_version": 99}')
+    with pytest.raises(InputError, match="has schema version 99, this edgefold reads 1"):
+        load_student(tmp_path)
+
+
+def test_what_cannot_be_saved_leaves_nothing(
+    tmp_path: Path, make_bert: Callable[..., Any], text_batch: Callable[..., Any], make_student: Callable[..., Any]
+) -> None:
+    student = build_student(make_bert(), UNIFORM, text_batch(), [text_batch()])
+    with pytest.raises(InputError, match=r"call edgefold\.fold\(student\) first"):
+        save_student(student, tmp_path / "student")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("mine")
+    with pytest.raises(InputError, match="exists and is not empty"):
+        save_student(make_student(UNIFORM), tmp_path / "taken")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
