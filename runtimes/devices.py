@@ -42,7 +42,7 @@ def read_device_state() -> DeviceState:
         cpu_limit=_cpu_limit(_read(Path("/sys/fs/cgroup/cpu.max"))),
         system=f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}",
         versions={name: found for name in PACKAGES if (found := _version(name))},
-        taken_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        taken_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     )
 
 

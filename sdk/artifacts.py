@@ -127,10 +127,13 @@ def load_artifact(folder: str | Path, verify: bool = True) -> Artifact:
         where = ".".join(str(part) for part in first["loc"]) or "its text"
         raise InputError(
             f"{manifest} is malformed at {where}: {first['msg']} (this edgefold reads schema version "
-            f"{SCHEMA_VERSION}); "
-            "export the student again."
+            f"{SCHEMA_VERSION}); export the student again."
         ) from None
     artifact._folder = folder
+    if artifact.model_file not in artifact.files:
+        raise InputError(
+            f"{manifest} has no checksum for its model_file {artifact.model_file}; export the student again."
+        )
     for name, record in artifact.files.items():
         _check_file(folder, name, record, verify)
     return artifact

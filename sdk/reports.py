@@ -173,12 +173,13 @@ def paired_ratio(baseline: Report, candidate: Report, basis: Basis | None = None
         basis: CPU time ignores other processes; the default for single-threaded CPU sessions, wall time for all else.
 
     Raises:
-        InputError: the reports have no blocks in common.
+        InputError: the reports come from two measurements, or have no blocks in common.
     """
     basis = basis or ("cpu" if baseline.contended is not None and candidate.contended is not None else "wall")
     a, b = _block_medians(baseline, basis), _block_medians(candidate, basis)
     shared = sorted(a.keys() & b.keys())
-    if not shared:
+    measured_together = (baseline.before, baseline.after) == (candidate.before, candidate.after)
+    if not shared or not measured_together:  # every measurement counts its blocks from 0
         raise InputError(
             f"{baseline.label} and {candidate.label} were not measured together, so no ratio of theirs can be trusted; "
             "measure both in one run."

@@ -1,0 +1,239 @@
+"""Reports: statistics against their definitions, and ratios that only hold for what was measured together."""
+
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgefold.errors import InputError
+from edgefold.reports import (
+    SAMPLES_FOR_P99,
+    DeviceState,
+    Ratio,
+    Report,
+    load_report,
+    paired_ratio,
+    percentile,
+    write_report,
+)
+
+STATE = DeviceState(
+    processor="Made-up CPU",
+    instruction_sets=("avx2",),
+    cores=2,
+    governor=None,
+    load_average=(0.0, 0.0, 0.0),
+    cpu_limit=None,
+    system="Linux",
+    versions={"numpy": "2"},
+    taken_at="2025-01-01T00:00:00+00:00",
+)
+times = st.lists(st.floats(1e-6, 10), min_size=1, max_size=60)
+
+
+def make_report(values: list[float], blocks: list[int] | None = None, **fields: Any) -> Report:
+    given: dict[str, Any] = {
+        "label": "tiny",
+        "runtime": "onnxruntime",
+        "device": "cpu",
+        "precision": "fp32",
+        "model_sha256": None,
+        "batch_size": 1,
+        "shapes": {"input_ids": (1, 8)},
+        "times_s": values,
+        "cpu_times_s": values,
+        "blocks": [0] * len(values) if blocks is None else blocks,
+        "load_s": 0.1,
+        "first_run_s": 0.2,
+        "warmup_runs": 11,
+        "settings": {"threads": 1, "spinning": False},
+        "before": STATE,
+        "after": STATE,
+    }
+    return Report(**{**given, **fields})
+
+
+@given(times, st.floats(0, 100))
+def test_the_percentile_is_the_smallest_value_that_covers_its_share(values: list[float], percent: float) -> None:
+    covering = [v for v in values if sum(other <= v for other in values) >= percent / 100 * len(values)]
+    assert percentile(values, percent) == min(covering)
+
+
+@given(times, st.randoms(use_true_random=False))
+def test_percentiles_do_not_depend_on_the_order(values: list[float], generator: random.Random) -> None:
+    shuffled = generator.sample(values, len(values))
+    for percent in (50, 90, 99):
+        assert percentile(shuffled, percent) == percentile(values, percent)
+
+
+@given(times)
+def test_statistics_are_ordered_and_the_interval_holds_the_median(values: list[float]) -> None:
+    report = make_report(values)
+    low, high = report.p50_interval_s
+    assert min(values) <= low <= report.p50_s <= high <= max(values)
+    assert low <= median(values) <= high
+    assert report.p50_s <= report.p90_s <= max(values)
+
+
+def test_the_interval_covers_the_true_median_about_as_often_as_it_says() -> None:
+    generator = random.Random(0)
+    covered = 0
+    for _ in range(400):
+        low, high = make_report([generator.expovariate(1) for _ in range(80)]).p50_interval_s
+        covered += low <= math.log(2) <= high
+    assert covered / 400 >= 0.93  # 95 % stated; 400 draws have a standard error of 1 %
+
+
+@pytest.mark.parametrize("count", [1, SAMPLES_FOR_P99 - 1, SAMPLES_FOR_P99, 1000])
+def test_a_99th_percentile_is_stated_only_with_enough_runs(count: int) -> None:
+    values = [float(index) for index in range(1, count + 1)]
+    report = make_report(values)
+    if count < SAMPLES_FOR_P99:
+        assert report.p99_s is None
+        assert f"not stated below {SAMPLES_FOR_P99} runs" in str(report)
+    else:
+        assert report.p99_s == math.ceil(0.99 * count)
+        assert "not stated" not in str(report)
+    assert report.summary()["p99_s"] == report.p99_s
+
+
+@given(times, st.integers(1, 64))
+def test_throughput_counts_samples(values: list[float], batch: int) -> None:
+    report = make_report(values, batch_size=batch)
+    assert report.throughput * sum(values) == pytest.approx(batch * len(values))
+
+
+@pytest.mark.parametrize(
+    ("wall", "threads", "device", "contended"),
+    [(1.0, 1, "cpu", False), (1.5, 1, "cpu", True), (1.5, 2, "cpu", None), (1.5, 1, "cuda", None)],
+)
+def test_contention_shows_as_wall_time_above_cpu_time(
+    wall: float, threads: int, device: str, contended: bool | None
+) -> None:
+    report = make_report([wall] * 3, cpu_times_s=[1.0] * 3, settings={"threads": threads}, device=device)
+    assert report.contended is contended
+
+
+def in_blocks(block_times: list[float], per_block: int = 3, **fields: Any) -> Report:
+    blocks = [block for block in range(len(block_times)) for _ in range(per_block)]
+    return make_report([block_times[block] for block in blocks], blocks, **fields)
+
+
+def test_a_slow_down_that_strikes_both_cancels() -> None:
+    generator = random.Random(1)
+    slow = [generator.uniform(1, 20) for _ in range(30)]
+    ratio = paired_ratio(in_blocks([4e-3 * s for s in slow]), in_blocks([1e-3 * s for s in slow]))
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((4, 4, 4))
+    assert ratio.blocks == 30
+    assert ratio.is_clear
+
+
+def test_one_slow_run_in_a_block_does_not_count() -> None:
+    baseline, candidate = [2.0, 2.0, 90.0] * 5, [1.0, 70.0, 1.0] * 5
+    blocks = [block for block in range(5) for _ in range(3)]
+    assert paired_ratio(make_report(baseline, blocks), make_report(candidate, blocks)).value == 2
+
+
+def test_swapping_the_two_inverts_the_ratio() -> None:
+    generator = random.Random(2)
+    a, b = ([generator.uniform(1, 2) for _ in range(21)] for _ in range(2))
+    forth, back = paired_ratio(in_blocks(a), in_blocks(b)), paired_ratio(in_blocks(b), in_blocks(a))
+    assert forth.value * back.value == pytest.approx(1)
+    assert forth.low <= forth.value <= forth.high
+
+
+def test_a_report_against_itself_is_not_told_from_one() -> None:
+    report = in_blocks([1.0, 2.0, 3.0])
+    ratio = paired_ratio(report, report)
+    assert (ratio.value, ratio.low, ratio.high) == (1, 1, 1)
+    assert not ratio.is_clear
+    assert "not told from 1" in str(ratio)
+
+
+def test_noise_alone_is_not_told_from_one() -> None:
+    generator = random.Random(3)
+    a, b = ([generator.gauss(1, 0.05) for _ in range(40)] for _ in range(2))
+    assert not paired_ratio(in_blocks(a), in_blocks(b)).is_clear
+
+
+def test_the_interval_is_the_same_each_time() -> None:
+    a, b = in_blocks([3.0, 5.0, 4.0, 6.0]), in_blocks([1.0, 2.0, 1.5, 1.0])
+    assert paired_ratio(a, b) == paired_ratio(a, b)
+
+
+def test_cpu_time_is_the_basis_only_where_it_tells() -> None:
+    fields: dict[str, Any] = {"cpu_times_s": [1.0] * 6}
+    one, two = in_blocks([1.0, 1.0]), in_blocks([4.0, 4.0], **fields)
+    assert paired_ratio(two, one).basis == "cpu"
+    assert paired_ratio(two, one).value == 1
+    assert paired_ratio(two, one, basis="wall").value == 4
+    threaded = in_blocks([4.0, 4.0], settings={"threads": 2}, **fields)
+    assert paired_ratio(threaded, one).basis == "wall"
+
+
+def test_only_blocks_of_both_count() -> None:
+    baseline = make_report([2.0, 2.0, 50.0], [0, 1, 2])
+    assert paired_ratio(baseline, make_report([1.0, 1.0], [0, 1])) == Ratio(
+        value=2, low=2, high=2, blocks=2, basis="cpu"
+    )
+
+
+def test_reports_that_were_not_measured_together_are_refused() -> None:
+    with pytest.raises(InputError, match="a and b were not measured together"):
+        paired_ratio(make_report([1.0], [0], label="a"), make_report([1.0], [1], label="b"))
+
+
+def test_reports_of_two_benchmarks_are_refused_although_their_blocks_have_the_same_numbers() -> None:
+    later = STATE.model_copy(update={"taken_at": "2025-01-01T00:10:00+00:00"})
+    with pytest.raises(InputError, match="were not measured together"):
+        paired_ratio(in_blocks([1.0, 1.0]), in_blocks([1.0, 1.0], before=later, after=later))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "is_clear"), [((2, 1.5, 2.5), True), ((0.5, 0.4, 0.6), True), ((1.1, 0.9, 1.3), False)]
+)
+def test_a_ratio_is_clear_when_its_interval_leaves_out_one(ratio: tuple[float, float, float], is_clear: bool) -> None:
+    value, low, high = ratio
+    stated = Ratio(value=value, low=low, high=high, blocks=9, basis="wall")
+    assert stated.is_clear is is_clear
+    assert (f"{value:.2f}x" in str(stated)) is is_clear
+    assert "9 blocks" in str(stated)
+
+
+@given(times)
+def test_json_keeps_every_bit(values: list[float]) -> None:
+    report = make_report(values, model_sha256="ab" * 32)
+    assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_a_written_report_is_the_same_when_loaded(tmp_path: Path) -> None:
+    report = make_report([1 / 3, 2e-3])
+    write_report(report.model_dump(mode="json"), tmp_path / "new" / "report.json")
+    assert load_report(tmp_path / "new" / "report.json") == report
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda path: None, "There is no report"),
+        (lambda path: path.write_text("{"), "is not a report of edgefold"),
+        (lambda path: path.write_text('{"label": "tiny"}'), "is not a report of edgefold"),
+    ],
+)
+def test_what_is_not_a_report_is_refused(tmp_path: Path, prepare: Callable[[Path], Any], message: str) -> None:
+    prepare(tmp_path / "report.json")
+    with pytest.raises(InputError, match=message):
+        load_report(tmp_path / "report.json")
+
+
+def test_the_text_names_what_decides_about_speed() -> None:
+    text = str(make_report([0.002] * 5))
+    for part in ("tiny: onnxruntime on cpu, fp32, batch 1", "p50 2.000 ms", "5 runs after 11", "threads 1"):
+        assert part in text
