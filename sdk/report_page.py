@@ -63,8 +63,8 @@ def make_headline(summary: DemoSummary) -> str:
     """The result in one sentence, dominated students called dominated."""
     student = next(r for r in _chosen(summary) if r.role == "student" and r.precision == "int8")
     said = (
-        f"{summary.speedup_int8:.1f}x faster than the fp32 teacher at {summary.int8_accuracy / summary.teacher_accuracy:.1%} "
-        f"of its accuracy"
+        f"{summary.speedup_int8:.1f}x faster than the fp32 teacher at "
+        f"{summary.int8_accuracy / summary.teacher_accuracy:.1%} of its accuracy"
     )
     rival = summary.dominated.get(student.name)
     if rival is not None:
@@ -74,8 +74,8 @@ def make_headline(summary: DemoSummary) -> str:
 
 
 _PLOT_NOTE = (
-    '<p class="soft">Bars are one standard error of the accuracy; the dashed line is the Pareto front. Grey: teacher, green: '
-    "student, orange: trained rivals.</p>"
+    '<p class="soft">Bars are one standard error of the accuracy; the dashed line is the Pareto front. Grey: teacher, '
+    "green: student, orange: trained rivals.</p>"
 )
 
 
@@ -88,7 +88,7 @@ def _headline(summary: DemoSummary) -> str:
     return (
         f'<p class="soft">edgefold demo, seed {summary.seed}, {escape(summary.width)} of the width</p>'
         f"<h1>{escape(make_headline(summary))}</h1>"
-        f"<p>fp32 student: {summary.speedup_fp32:.2f}x at {summary.share_of_teacher:.1%}. Teacher in int8 without training: "
+        f"<p>fp32 student: {summary.speedup_fp32:.2f}x at {summary.share_of_teacher:.1%}. Teacher in int8, untrained: "
         f"{summary.teacher_int8_speedup:.2f}x. Encoder parameters: {summary.teacher_encoder_parameters:,} to "
         f"{summary.student_encoder_parameters:,}. Times: {escape(summary.shape)}, one thread.{quick}</p>"
     )
@@ -116,7 +116,7 @@ def _result_row(result: ModelResult, summary: DemoSummary) -> tuple[str, ...]:
         escape(result.name),
         f"{result.accuracy:.2%} ± {error:.2%}",
         f"{result.accuracy / summary.teacher_accuracy:.1%}",
-        f"{result.ratio.value:.2f} ({result.ratio.low:.2f}–{result.ratio.high:.2f})",
+        f"{result.ratio.value:.2f} ({result.ratio.low:.2f} to {result.ratio.high:.2f})",
         f"{result.p50_s * 1e3:.2f}",
         f"{result.size_bytes / 1e6:.1f}",
         f"{result.encoder_parameters / 1e6:.2f} M",
@@ -136,8 +136,9 @@ def _verdict(result: ModelResult, summary: DemoSummary) -> str:
 def _results_note(summary: DemoSummary) -> str:
     basis = {result.ratio.basis for result in summary.results}
     return (
-        f'<p class="soft">Ratios are teacher fp32 time over this model\'s time ({", ".join(sorted(basis))} time), paired block '
-        "by block, with a 95 % bootstrap interval. Dominated: another model is at least as accurate, as fast and as small, and "
+        f'<p class="soft">Ratios are teacher fp32 time over this model\'s time ({", ".join(sorted(basis))} time), '
+        "paired block by block, with a 95 % bootstrap interval. Dominated: another model is at least as accurate, as "
+        "fast and as small, and "
         "better in one of them, as measured.</p>"
     )
 
@@ -170,7 +171,7 @@ def _layers(summary: DemoSummary) -> str:
 
 
 def _shape(shape: Sequence[int]) -> str:
-    return " × ".join(str(size) for size in shape)
+    return " x ".join(str(size) for size in shape)
 
 
 def _gates_table(summary: DemoSummary) -> str:
@@ -220,11 +221,15 @@ def _said(value: object) -> str:
 
 def _method(summary: DemoSummary) -> str:
     items = (
-        f"Accuracy: share of the {summary.test_rows} test rows whose largest logit is the label's, in ONNX Runtime; its "
-        "standard error is binomial. Nothing was chosen on the test data; the int8 encoding was chosen on the validation data.",
-        "Latency: wall and process CPU time of every run after a steady-state warm-up, all models in one process, in short "
+        f"Accuracy: share of the {summary.test_rows} test rows whose largest logit is the label's, in ONNX "
+        "Runtime; its "
+        "standard error is binomial. Nothing was chosen on the test data; the int8 encoding was chosen on the "
+        "validation data.",
+        "Latency: wall and process CPU time of every run after a steady-state warm-up, all models in one "
+        "process, in short "
         "blocks taken in turns with the order reversed each time, one thread, spinning off. Raw times: benchmark.json.",
-        "int8: of the static and the dynamic encoding the faster one that keeps the validation accuracy within half a point.",
+        "int8: of the static and the dynamic encoding the faster one that keeps the validation accuracy within "
+        "half a point.",
         "Sizes: of the ONNX file. Encoder parameters leave out look-up tables and heads.",
         "Rivals, where trained: given the seconds that the student took to start and to train, on the same threads.",
     )

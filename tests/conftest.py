@@ -124,7 +124,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "recipe.yaml").write_text(
         "teacher: teacher\n"
         "data: {train: train.csv, validation: validation.csv, test: test.csv, max_length: 16}\n"
-        "plan: [project: {dimension: hidden, size: 12}, select: {dimension: ffn, size: 16}]\n"
+        "plan: [project: {dimension: hidden, size: 12}, select: {dimension: ffn, size: 16}, "
+        "select: {dimension: heads, size: 2}]\n"
         "training: {epochs: 1, batch_size: 16, threads: 1}\n"
         "calibration: {samples: 32}\n"
     )

@@ -36,7 +36,10 @@ def test_a_uniform_student_is_an_ordinary_checkpoint(
 ) -> None:
     plain = make_student(UNIFORM)
     save_student(plain, tmp_path / "student", lineage={"plan": UNIFORM.to_dicts()})
-    for opened in (AutoModelForSequenceClassification.from_pretrained(tmp_path / "student"), load_student(tmp_path / "student")):
+    for opened in (
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / "student"),
+        load_student(tmp_path / "student"),
+    ):
         assert torch.equal(opened.eval()(**text_batch()).logits, plain(**text_batch()).logits)
     manifest = json.loads((tmp_path / "student" / "edgefold.json").read_text())
     assert manifest["lineage"]["plan"][0] == {"project": {"dimension": "hidden", "size": 16}}

@@ -1,10 +1,8 @@
 """inspect, compress, export and verify on the command line, from a tiny teacher to an artifact."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -16,40 +14,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-@pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny teacher, its data and a recipe."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("job")
-    words = ["[PAD]", "[UNK]", *(f"word{letter}" for letter in "abcdefghijklmn")]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
-    fast.save_pretrained(folder / "teacher")
-    sizes: dict[str, Any] = {
-        "hidden_size": 24,
-        "intermediate_size": 48,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 2,
-    }
-    config = BertConfig(vocab_size=len(words), max_position_embeddings=32, **sizes)
-    BertForSequenceClassification(config).save_pretrained(folder / "teacher")
-    for split, count in (("train", 48), ("validation", 8), ("test", 8)):
-        with (folder / f"{split}.csv").open("w", newline="") as file:
-            texts = [" ".join(words[2 + (i * k) % 14] for k in range(3, 9)) for i in range(count)]
-            csv.writer(file).writerows([("text", "label"), *((text, i % 2) for i, text in enumerate(texts))])
-    (folder / "recipe.yaml").write_text(
-        "teacher: teacher\n"
-        "data: {train: train.csv, validation: validation.csv, test: test.csv, max_length: 16}\n"
-        "plan: [project: {dimension: hidden, size: 12}, select: {dimension: ffn, size: 16}]\n"
-        "training: {epochs: 1, batch_size: 16, threads: 1}\n"
-        "calibration: {samples: 32}\n"
-    )
-    return folder
 
 
 def test_inspect_lists_the_dimensions(job: Path) -> None:

@@ -31,11 +31,17 @@ def test_losses_are_zero_for_the_teacher_itself() -> None:
 
 
 def test_hidden_loss_is_one_for_a_student_that_says_nothing() -> None:
-    torch.testing.assert_close(hidden_loss(torch.zeros(4, 3).double(), random(4, 6), random(6, 3)), torch.ones(()).double())
+    torch.testing.assert_close(
+        hidden_loss(torch.zeros(4, 3).double(), random(4, 6), random(6, 3)), torch.ones(()).double()
+    )
 
 
 def test_gradients_match_finite_differences() -> None:
-    student, teacher, projection = random(3, 2).requires_grad_(), random(3, 4, seed=1), random(4, 2, seed=2).requires_grad_()
+    student, teacher, projection = (
+        random(3, 2).requires_grad_(),
+        random(3, 4, seed=1),
+        random(4, 2, seed=2).requires_grad_(),
+    )
     assert torch.autograd.gradcheck(lambda s: logits_loss(s, teacher[:, :2], 2.0), (student,))
     assert torch.autograd.gradcheck(lambda s, p: hidden_loss(s, teacher, p), (student, projection))
 

@@ -1,0 +1,108 @@
+"""The job end to end on a tiny teacher: what it leaves, what it refuses, and that a kill loses nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgefold.compression import compress
+from edgefold.errors import InputError
+from edgefold.recipes import Recipe, load_recipe
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def recipe(job: Path) -> Recipe:
+    return load_recipe(job / "recipe.yaml")
+
+
+def changed(recipe: Recipe, **training: object) -> Recipe:
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update=training)})
+
+
+def test_the_folder_is_an_ordinary_checkpoint_with_its_history(recipe: Recipe, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    result = compress(recipe, tmp_path / "student")
+    model = AutoModelForSequenceClassification.from_pretrained(result.student)
+    assert model.config.hidden_size == 12
+    assert AutoTokenizer.from_pretrained(result.student)("worda wordb")["input_ids"]
+    assert load_recipe(result.student / "recipe.yaml") == recipe
+    assert json.loads((result.student / "metrics.json").read_text())["fold_error"] <= 1e-5
+    assert [d["name"] for d in result.dimensions][:1] == ["hidden"]
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_the_same_seed_gives_the_same_student(recipe: Recipe, tmp_path: Path) -> None:
+    results = [compress(changed(recipe, seed=seed), tmp_path / name) for seed, name in ((1, "a"), (1, "b"), (2, "c"))]
+    a, b, c = ((result.student / "model.safetensors").read_bytes() for result in results)
+    assert a == b
+    assert a != c
+
+
+def test_outputs_and_unfinished_runs_are_not_overwritten(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="exists and is not empty"):
+        compress(recipe, tmp_path / "student")
+    assert (tmp_path / "student" / "mine.txt").read_text() == "mine"
+    with pytest.raises(InputError, match="There is no unfinished run"):
+        compress(recipe, tmp_path / "other", resume=True)
+
+
+def test_a_killed_run_resumes_to_the_same_student(recipe: Recipe, job: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle of training; --resume ends where the undisturbed run ends."""
+    long = changed(recipe, epochs=40, checkpoint_steps=5, batch_size=4)
+    undisturbed = compress(long, tmp_path / "undisturbed")
+    script = (
+        "import sys; from edgefold.compression import compress; from edgefold.recipes import load_recipe\n"
+        "compress(load_recipe(sys.argv[1]), sys.argv[2])"
+    )
+    stored = job / "long.yaml"
+    from edgefold.recipes import dump_recipe
+
+    dump_recipe(long, stored)
+    process = subprocess.Popen([sys.executable, "-c", script, str(stored), str(tmp_path / "killed")])
+    checkpoints = tmp_path / ".killed.unfinished" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not list(checkpoints.glob("checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed").exists()
+    with pytest.raises(InputError, match="go on with --resume"):
+        compress(long, tmp_path / "killed")
+    with pytest.raises(InputError, match="has another recipe"):
+        compress(changed(long, seed=7), tmp_path / "killed", resume=True)
+    resumed = compress(long, tmp_path / "killed", resume=True)
+    last = [result.curve[-1].figures for result in (undisturbed, resumed)]
+    losses = [next(p.figures["loss"] for p in reversed(r.curve) if "loss" in p.figures) for r in (undisturbed, resumed)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert last[0]["eval_accuracy"] == last[1]["eval_accuracy"]
+    assert not (tmp_path / ".killed.unfinished").exists()
+
+
+def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    from edgefold.compression import _last_checkpoint
+
+    for step, state in ((5, '{"global_step": 5}'), (10, '{"global_st')):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "trainer_state.json").write_text(state)
+    (tmp_path / "checkpoint-15").mkdir()
+    assert _last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-5")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-5"]
+
+
+def test_labels_that_the_teacher_does_not_know_are_refused(recipe: Recipe, job: Path, tmp_path: Path) -> None:
+    rows = (job / "train.csv").read_text().splitlines()
+    (tmp_path / "train.csv").write_text("\n".join([*rows[:-1], "worda wordb,2"]))
+    data = recipe.data.model_copy(update={"train": tmp_path / "train.csv"})
+    with pytest.raises(InputError, match=r"The data have 3 labels .* the teacher has 2 outputs"):
+        compress(recipe.model_copy(update={"data": data}), tmp_path / "student")

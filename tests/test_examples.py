@@ -1,0 +1,43 @@
+"""Each example runs as written, is short, and does what it says."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_examples_are_short(path: Path) -> None:
+    code = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    assert len(code) < 60
+
+
+def test_hugging_face(tmp_path: Path, job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    load("hugging_face").main(str(job / "teacher"), str(tmp_path / "out"))
+    printed = capsys.readouterr().out
+    assert "hidden" in printed
+    assert "int8, batch 4" in printed
+    opened = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out" / "student")
+    assert opened.config.hidden_size == 12
+
+
+def test_plain_module(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load("plain_module").main(str(tmp_path / "out"), epochs=1)
+    printed = capsys.readouterr().out
+    assert "channels.1" in printed
+    assert "student" in printed
+    assert "onnx: onnxruntime on cpu, fp32, batch 1" in printed
