@@ -1,0 +1,143 @@
+"""Who may import whom, in one table; and what must stay importable without torch."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {
+    "edgefold": ROOT / "sdk",
+    "edgefold.cli": ROOT / "sdk" / "cli",
+    "edgefold.exporters": ROOT / "exporters",
+    "edgefold.runtimes": ROOT / "runtimes",
+}
+
+ALLOWED = {
+    "edgefold.runtimes": (
+        "edgefold.runtimes",
+        "edgefold.artifacts",
+        "edgefold.reports",
+        "edgefold.errors",
+        "edgefold.staging",
+    ),
+    "edgefold.exporters": ("edgefold.exporters", "edgefold"),
+    "edgefold": ("edgefold",),
+    "edgefold.cli": ("edgefold", "edgefold.cli", "edgefold.exporters", "edgefold.runtimes"),
+}
+"""Package -> the modules of ours, or packages with all their modules, that it may import. "edgefold" is sdk/ alone."""
+
+WITHOUT_TORCH = ("artifacts", "errors", "plans", "recipes", "reports", "staging", "text_data")
+"""Modules of sdk/ that a device, or a command before its work begins, imports without torch."""
+WITH_TORCH = ("demo_job", "demo_measurement", "demo_rivals", "export_job", "models", "tokenizers")
+"""The work behind commands of sdk/cli/ that need torch or transformers; commands import it inside their functions."""
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> source file."""
+    return {
+        package if path.stem == "__init__" else f"{package}.{path.stem}": path
+        for package, folder in FOLDERS.items()
+        for path in sorted(folder.glob("*.py"))
+    }
+
+
+MODULES = modules()
+
+
+def package_of(module: str) -> str:
+    return module if module in FOLDERS else module.rpartition(".")[0]
+
+
+def imported(path: Path, at_top_only: bool = False) -> Iterator[str]:
+    """Every module that a file imports; `from a import b` is a.b where that is a module."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if at_top_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively; write the whole name"
+            for name in (f"{node.module}.{alias.name}" for alias in node.names):
+                yield name if name in MODULES else str(node.module)
+
+
+def is_allowed(module: str, allowed: tuple[str, ...]) -> bool:
+    return module in allowed or (module in MODULES and package_of(module) in allowed)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_only_where_the_table_allows(module: str) -> None:
+    ours = {name for name in imported(MODULES[module]) if name.split(".")[0] == "edgefold"}
+    wrong = sorted(name for name in ours if not is_allowed(name, ALLOWED[package_of(module)]))
+    assert not wrong, f"{module} must not import {', '.join(wrong)}; see ALLOWED"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_file_imports_by_the_name_of_a_folder(module: str) -> None:
+    assert {name.split(".")[0] for name in imported(MODULES[module])}.isdisjoint({"sdk", "exporters", "runtimes"})
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if package_of(name) == "edgefold.runtimes"])
+def test_runtimes_never_import_what_trains_or_exports(module: str) -> None:
+    assert {name.split(".")[0] for name in imported(MODULES[module])}.isdisjoint({"torch", "transformers", "onnx"})
+
+
+def light_modules() -> list[str]:
+    whole = [name for name in MODULES if package_of(name) in ("edgefold.cli", "edgefold.runtimes")]
+    left_out = {f"edgefold.cli.{name}" for name in ("__main__", *WITH_TORCH)}
+    return ["edgefold", *(f"edgefold.{name}" for name in WITHOUT_TORCH), *(n for n in whole if n not in left_out)]
+
+
+def test_light_modules_import_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys\nfrom importlib import import_module\n"
+        f"for name in {light_modules()!r}:\n"
+        "    import_module(name)\n"
+        "    heavy = {'torch', 'transformers', 'onnx', 'matplotlib'} & set(sys.modules)\n"
+        "    assert not heavy, (name, heavy)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_file_begins_with_a_line_that_says_what_it_is_for(module: str) -> None:
+    docstring = ast.get_docstring(ast.parse(MODULES[module].read_text(encoding="utf-8"))) or ""
+    first = docstring.splitlines()[0] if docstring else ""
+    assert len(first) >= 15, f"{module} begins without a docstring"
+
+
+def public_functions(path: Path) -> set[str]:
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return {node.name for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")}
+
+
+def test_no_module_bears_the_name_of_a_public_function() -> None:
+    """After its first use `edgefold.fold` would turn into the module."""
+    for package in ("edgefold", "edgefold.exporters", "edgefold.runtimes"):
+        names = {module.rpartition(".")[2] for module in MODULES if package_of(module) == package}
+        functions = {
+            name for module in MODULES if package_of(module) == package for name in public_functions(MODULES[module])
+        }
+        assert not names & (functions | set(import_module(package).__all__))
+
+
+@pytest.mark.parametrize("package", ["edgefold", "edgefold.exporters", "edgefold.runtimes"])
+def test_every_public_name_exists_is_listed_and_is_found_where_it_lives(package: str) -> None:
+    namespace = import_module(package)
+    assert sorted(namespace._HOME) == sorted(namespace.__all__)
+    for name, home in namespace._HOME.items():
+        assert getattr(namespace, name) is getattr(import_module(f"{package}.{home}"), name)
+        assert name in dir(namespace) or package != "edgefold"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = namespace.nothing
+
+
+def test_every_folder_is_covered_by_the_table() -> None:
+    sources = {path for folder in ("sdk", "exporters", "runtimes") for path in (ROOT / folder).rglob("*.py")}
+    assert sources == set(MODULES.values())
+    assert set(ALLOWED) == set(FOLDERS)
