@@ -56,8 +56,10 @@ def benchmark(
         InputError: the inputs do not fit.
     """
     name = label or session.label
-    options = {"warmup_s": warmup_s, "min_duration_s": min_duration_s, "min_runs": min_runs}
-    return benchmark_together({name: session}, inputs, **options)[name]  # type: ignore[arg-type]
+    reports = benchmark_together(
+        {name: session}, inputs, warmup_s=warmup_s, min_duration_s=min_duration_s, min_runs=min_runs
+    )
+    return reports[name]
 
 
 def benchmark_together(
@@ -143,7 +145,7 @@ def _report(name: str, record: _Record, inputs: Feeds, before: DeviceState, afte
         device=session.device,
         precision=session.precision,
         model_sha256=session.model_sha256,
-        batch_size=int(next(iter(inputs.values())).shape[0]),
+        batch_size=_batch_size(inputs),
         shapes={key: tuple(value.shape) for key, value in inputs.items()},
         times_s=tuple(record.times_s),
         cpu_times_s=tuple(record.cpu_times_s),
@@ -155,3 +157,9 @@ def _report(name: str, record: _Record, inputs: Feeds, before: DeviceState, afte
         before=before,
         after=after,
     )
+
+
+def _batch_size(inputs: Feeds) -> int:
+    """The first axis of the first input; 1 where there is none to count."""
+    first = next(iter(inputs.values()), None)
+    return int(first.shape[0]) if first is not None and first.ndim else 1

@@ -27,7 +27,7 @@ TOLD_INSTRUCTION_SETS = (
     "sve",
 )
 """Those that decide how fast int8 and bf16 are."""
-PACKAGES = ("edgefold", "numpy", "onnxruntime")
+PACKAGES = ("edgefold", "numpy", "onnxruntime", "onnxruntime-gpu")
 
 
 def read_device_state() -> DeviceState:
@@ -54,19 +54,23 @@ def instruction_sets(cpuinfo: str) -> tuple[str, ...]:
 
 
 def example_inputs(
-    specs: Sequence[TensorSpec], *, batch: int = 1, sequence: int = 128, seed: int = 0
+    specs: Sequence[TensorSpec], *, batch: int = 1, sequence: int = 128, seed: int = 0, vocab_size: int | None = None
 ) -> dict[str, NDArray[Any]]:
-    """Inputs of one size for measuring: random ids from 1 to 999, masks of ones, normal floats.
+    """Inputs of one size for measuring: random ids, masks of ones, positions in order, normal floats.
+
+    Args:
+        vocab_size: ids are from 1 to 999, or below this where it is smaller; see `Artifact.vocab_size`.
 
     Raises:
         InputError: an input has a dynamic dimension whose size is not known here.
     """
     known = {"batch": batch, "sequence": sequence}
     generator = np.random.default_rng(seed)
-    return {spec.name: _example(spec, known, generator) for spec in specs}
+    ids_below = max(2, min(1000, vocab_size or 1000))
+    return {spec.name: _example(spec, known, ids_below, generator) for spec in specs}
 
 
-def _example(spec: TensorSpec, known: dict[str, int], generator: np.random.Generator) -> NDArray[Any]:
+def _example(spec: TensorSpec, known: dict[str, int], ids_below: int, generator: np.random.Generator) -> NDArray[Any]:
     unknown = [size for size in spec.shape if isinstance(size, str) and size not in known]
     if unknown:
         raise InputError(
@@ -80,7 +84,9 @@ def _example(spec: TensorSpec, known: dict[str, int], generator: np.random.Gener
         return np.ones(shape, spec.dtype)
     if "type" in spec.name or spec.dtype == "bool":
         return np.zeros(shape, spec.dtype)
-    return generator.integers(1, 1000, shape).astype(spec.dtype)
+    if "position" in spec.name and shape:
+        return np.broadcast_to(np.arange(shape[-1], dtype=spec.dtype), shape).copy()
+    return generator.integers(1, ids_below, shape).astype(spec.dtype)
 
 
 def _processor(cpuinfo: str) -> str:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefold.artifacts import Artifact, TensorSpec, load_artifact
-from edgefold.errors import InputError
+from edgefold.errors import DeviceError, InputError
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -76,8 +76,19 @@ def open_session(
     opened = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
     if opened.format not in formats:
         raise InputError(f"{runtime} opens {' and '.join(formats)}; {opened.folder} holds {opened.format}.")
-    session: Session = getattr(import_module(module), name)(opened, device=device, threads=threads, spinning=spinning)
+    session: Session = getattr(_import_runtime(runtime, module), name)(
+        opened, device=device, threads=threads, spinning=spinning
+    )
     return session
+
+
+def _import_runtime(runtime: str, module: str) -> ModuleType:
+    try:
+        return import_module(module)
+    except (ImportError, OSError) as error:  # OSError: a library of the runtime's own is missing
+        raise DeviceError(
+            f"{runtime} cannot be imported here ({error}); install it with: pip install 'edgefold[{runtime}]'"
+        ) from error
 
 
 def check_feeds(specs: tuple[TensorSpec, ...], feeds: Mapping[str, NDArray[Any]]) -> None:

@@ -1,7 +1,8 @@
 """Numerical agreement of a session with a reference, output by output, on real batches."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,11 +55,11 @@ def verify_outputs(
         tolerance: largest absolute difference allowed.
 
     Raises:
-        InputError: no batches, no output in common, or shapes that differ.
+        InputError: no batches, no output in common, shapes that differ, or an output without values.
     """
-    pairs: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = {}
+    sums: dict[str, list[_Sums]] = {}
     count = 0
-    for count, batch in enumerate(batches, 1):  # noqa: B007
+    for count, batch in enumerate(batches, 1):
         found, expected = candidate(batch), reference(batch)
         shared = [name for name in expected if name in found]
         if not shared:
@@ -66,23 +67,55 @@ def verify_outputs(
         for name in shared:
             if found[name].shape != expected[name].shape:
                 raise InputError(f"Output {name} has the shape {found[name].shape} against {expected[name].shape}.")
-            pairs.setdefault(name, []).append((found[name], expected[name]))
+            if not expected[name].size:
+                raise InputError(
+                    f"Output {name} of batch {count} is empty: {expected[name].shape}; nothing is compared."
+                )
+            sums.setdefault(name, []).append(_sum_up(found[name], expected[name]))
     if not count:
         raise InputError("Verification needs at least one batch; got none.")
     return Verification(
-        outputs={name: _agreement(values) for name, values in pairs.items()}, batches=count, tolerance=tolerance
+        outputs={name: _agreement(parts) for name, parts in sums.items()}, batches=count, tolerance=tolerance
     )
 
 
-def _agreement(pairs: list[tuple[NDArray[Any], NDArray[Any]]]) -> OutputAgreement:
-    a = np.concatenate([np.asarray(found, np.float64).ravel() for found, _ in pairs])
-    b = np.concatenate([np.asarray(expected, np.float64).ravel() for _, expected in pairs])
-    same = np.concatenate([np.atleast_1d(x.argmax(-1) == y.argmax(-1)).ravel() for x, y in pairs])
-    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-    error = np.abs(a - b)
+class _Sums(NamedTuple):
+    """What is kept of one batch of one output, so that memory does not grow with the batches."""
+
+    max_error: float
+    error: float
+    values: int
+    product: float
+    found_square: float
+    expected_square: float
+    same_argmax: int
+    vectors: int
+
+
+def _sum_up(found: NDArray[Any], expected: NDArray[Any]) -> _Sums:
+    a, b = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    with np.errstate(invalid="ignore"):  # inf - inf: the NaN that comes of it fails the verification
+        error = np.abs(a - b)
+        same = np.atleast_1d(a).argmax(-1) == np.atleast_1d(b).argmax(-1)
+        return _Sums(
+            max_error=float(error.max()),
+            error=float(error.sum()),
+            values=a.size,
+            product=float(np.vdot(a, b)),
+            found_square=float(np.vdot(a, a)),
+            expected_square=float(np.vdot(b, b)),
+            same_argmax=int(same.sum()),
+            vectors=int(same.size),
+        )
+
+
+def _agreement(parts: Sequence[_Sums]) -> OutputAgreement:
+    _, error, values, product, found_square, expected_square, same, vectors = np.sum(parts, axis=0).tolist()
+    norms = math.sqrt(found_square) * math.sqrt(expected_square)
+    both_zero = found_square == expected_square == 0
     return OutputAgreement(
-        max_error=float(error.max()),
-        mean_error=float(error.mean()),
-        cosine=float(a @ b) / norms if norms else float(np.array_equal(a, b)),
-        argmax_agreement=float(same.mean()),
+        max_error=float(np.max([part.max_error for part in parts])),  # numpy's keeps NaN, Python's may lose it
+        mean_error=error / values,
+        cosine=product / norms if norms else float(both_zero),
+        argmax_agreement=same / vectors,
     )

@@ -1,10 +1,12 @@
 """Artifacts: folders with artifact.json, model files and what goes with them; exporters write them, runtimes read."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from edgefold.errors import InputError
 from edgefold.staging import sha256_file
@@ -62,6 +64,16 @@ class Artifact(BaseModel):
         return self._folder / self.model_file
 
     @property
+    def vocab_size(self) -> int | None:
+        """Of the Hugging Face configuration beside the model; None where there is none or it names no such size."""
+        path = self._folder / "config.json"
+        try:
+            size = json.loads(path.read_bytes())["vocab_size"] if path.is_file() else None
+        except (ValueError, LookupError, TypeError):
+            return None
+        return size if isinstance(size, int) and size > 0 else None
+
+    @property
     def size_bytes(self) -> int:
         """Of the model file and its external data; configuration and tokenizer left out."""
         stem = Path(self.model_file).name
@@ -83,7 +95,7 @@ def write_artifact(
     """Record every file that stands in `folder` and write its artifact.json.
 
     Raises:
-        InputError: `model_file` is not there.
+        InputError: `model_file` is not there, or the lineage has something in it that JSON has not.
     """
     folder = Path(folder)
     if not (folder / model_file).is_file():
@@ -103,9 +115,11 @@ def write_artifact(
         task=task,
         lineage=lineage or {},
     )
-    (folder / MANIFEST).write_text(artifact.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    artifact._folder = folder
-    return artifact
+    text = _to_json(artifact)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    written = Artifact.model_validate_json(text)  # what a reader will see, as in tuples that have become lists
+    written._folder = folder
+    return written
 
 
 def load_artifact(folder: str | Path, verify: bool = True) -> Artifact:
@@ -137,6 +151,15 @@ def load_artifact(folder: str | Path, verify: bool = True) -> Artifact:
     for name, record in artifact.files.items():
         _check_file(folder, name, record, verify)
     return artifact
+
+
+def _to_json(artifact: Artifact) -> str:
+    try:
+        return artifact.model_dump_json(indent=2)
+    except PydanticSerializationError as error:
+        raise InputError(
+            f"The lineage of an artifact must be of JSON's types (dict, list, str, int, float, bool, None): {error}."
+        ) from None
 
 
 def _check_file(folder: Path, name: str, record: FileRecord, verify: bool) -> None:

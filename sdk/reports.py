@@ -1,5 +1,6 @@
 """Reports of measurements: raw times first, every statistic derived from them."""
 
+import json
 import math
 import random
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgefold.errors import InputError
 from edgefold.staging import staged_file
@@ -17,6 +18,8 @@ SAMPLES_FOR_P99 = 662
 CONTENDED_ABOVE = 1.1
 """Wall time over CPU time of a single-threaded run above which somebody else had the core."""
 BOOTSTRAP_ROUNDS = 2000
+CLEAR_FROM_BLOCKS = 6
+"""With fewer, all block ratios fall on one side of 1 by chance more often than 5 % of the time: 2 / 2**5 = 6 %."""
 Basis = Literal["cpu", "wall"]
 
 
@@ -41,7 +44,7 @@ class DeviceState(BaseModel):
 class Report(BaseModel):
     """Times of one session on one device."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())  # derived figures may stand beside
 
     schema_version: Literal[1] = 1
     label: str
@@ -51,7 +54,7 @@ class Report(BaseModel):
     model_sha256: str | None
     batch_size: int
     shapes: dict[str, tuple[int, ...]]
-    times_s: tuple[float, ...]
+    times_s: tuple[float, ...] = Field(min_length=1)
     """Wall time of each run."""
     cpu_times_s: tuple[float, ...]
     """CPU time of this process, all threads, during each run."""
@@ -64,6 +67,13 @@ class Report(BaseModel):
     """Threads, spinning, providers: what the session reports of itself."""
     before: DeviceState
     after: DeviceState
+
+    @model_validator(mode="after")
+    def _one_of_each_per_run(self) -> "Report":
+        runs, cpu, blocks = len(self.times_s), len(self.cpu_times_s), len(self.blocks)
+        if not runs == cpu == blocks:
+            raise ValueError(f"{runs} wall times, {cpu} CPU times and {blocks} block numbers; each run has one of each")
+        return self
 
     @property
     def p50_s(self) -> float:
@@ -100,7 +110,7 @@ class Report(BaseModel):
 
     @property
     def contended(self) -> bool | None:
-        """Whether another process had a share of the core; None with several threads, where it cannot be told."""
+        """Whether another process had a share of the core; None but for one CPU thread, where CPU time tells it."""
         if self.settings.get("threads") != 1 or self.device != "cpu":
             return None
         return self.p50_s > CONTENDED_ABOVE * self.cpu_p50_s
@@ -148,8 +158,8 @@ class Ratio(BaseModel):
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out 1."""
-        return self.low > 1 or self.high < 1
+        """Whether the interval leaves out 1, and enough blocks stand behind it."""
+        return self.blocks >= CLEAR_FROM_BLOCKS and (self.low > 1 or self.high < 1)
 
     def __str__(self) -> str:
         if not self.is_clear:
@@ -193,8 +203,6 @@ def paired_ratio(baseline: Report, candidate: Report, basis: Basis | None = None
 
 def write_report(content: dict[str, Any], path: str | Path) -> None:
     """Write JSON whole or not at all."""
-    import json
-
     with staged_file(path) as staging:
         staging.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -208,7 +216,9 @@ def load_report(path: str | Path) -> Report:
     try:
         return Report.model_validate_json(Path(path).read_bytes())
     except FileNotFoundError:
-        raise InputError(f"There is no report {path}; give a JSON file that `edgefold bench --out` wrote.") from None
+        raise InputError(f"There is no report {path}; give a JSON file of one report.") from None
+    except OSError as error:
+        raise InputError(f"The report {path} cannot be read: {error.strerror}.") from None
     except ValidationError as error:
         raise InputError(f"{path} is not a report of edgefold: {error.errors()[0]['msg']}.") from None
 
@@ -221,4 +231,4 @@ def _block_medians(report: Report, basis: Basis) -> dict[int, float]:
 
 
 def _said(contended: bool | None) -> str:
-    return {True: "yes", False: "no", None: "cannot be told with several threads"}[contended]
+    return {True: "yes", False: "no", None: "told for one CPU thread only"}[contended]

@@ -160,3 +160,35 @@ def test_an_artifact_needs_its_model_file(tmp_path: Path) -> None:
 def test_artifacts_are_frozen(artifact: Artifact) -> None:
     with pytest.raises(ValueError, match="frozen"):
         artifact.precision = "fp32"
+
+
+def test_what_json_changes_in_the_lineage_is_changed_at_once(artifact: Artifact) -> None:
+    written = write(artifact.folder, lineage={"sizes": (1, 2), "labels": {0: Path("no")}})
+    assert written.lineage == {"sizes": [1, 2], "labels": {"0": "no"}}
+    assert load_artifact(artifact.folder) == written
+
+
+def test_a_lineage_that_json_cannot_hold_is_refused_and_nothing_is_written(artifact: Artifact) -> None:
+    before = (artifact.folder / MANIFEST).read_bytes()
+    with pytest.raises(InputError, match=r"must be of JSON's types .*: .*object"):
+        write(artifact.folder, lineage={"metric": object()})
+    assert (artifact.folder / MANIFEST).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        ('{"vocab_size": 30522}', 30522),
+        ('{"vocab_size": 0}', None),
+        ('{"vocab_size": "many"}', None),
+        ("{}", None),
+        ("[1]", None),
+        ("{", None),
+        (None, None),
+    ],
+)
+def test_the_vocabulary_is_that_of_the_configuration(artifact: Artifact, config: str | None, size: int | None) -> None:
+    (artifact.folder / "config.json").unlink()
+    if config is not None:
+        (artifact.folder / "config.json").write_text(config)
+    assert write(artifact.folder).vocab_size == size

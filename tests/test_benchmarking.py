@@ -167,3 +167,16 @@ def test_a_report_says_what_was_measured(clock: Clock) -> None:
 def test_nothing_to_measure_is_refused() -> None:
     with pytest.raises(InputError, match="at least one session"):
         benchmark_together({}, INPUTS)
+
+
+@pytest.mark.parametrize(("inputs", "batch_size"), [({"x": np.ones(())}, 1), ({}, 1), ({"x": np.ones((4, 2))}, 4)])
+def test_the_first_axis_counts_the_samples(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, inputs: dict[str, NDArray[Any]], batch_size: int
+) -> None:
+    def run(feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        clock.wall += 1e-3
+        return {}
+
+    session = ScriptedSession("a", clock, [])
+    monkeypatch.setattr(session, "run", run)
+    assert benchmark(session, inputs, warmup_s=0, min_duration_s=0, min_runs=1).batch_size == batch_size

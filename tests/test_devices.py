@@ -123,3 +123,16 @@ def test_a_dynamic_dimension_of_unknown_size_is_refused() -> None:
     spec = TensorSpec(name="audio", dtype="float32", shape=("batch", "frames"))
     with pytest.raises(InputError, match="audio has the dynamic dimension frames; only batch, sequence"):
         example_inputs([spec])
+
+
+@pytest.mark.parametrize(("vocab_size", "highest"), [(None, 999), (30522, 999), (1000, 999), (12, 11), (2, 1), (1, 1)])
+def test_ids_stay_within_a_small_vocabulary(vocab_size: int | None, highest: int) -> None:
+    ids = example_inputs(SPECS, batch=8, sequence=500, vocab_size=vocab_size)["input_ids"]
+    assert (ids.min(), ids.max()) == (1, highest)
+
+
+def test_positions_are_in_order() -> None:
+    spec = TensorSpec(name="position_ids", dtype="int64", shape=("batch", "sequence"))
+    np.testing.assert_array_equal(
+        example_inputs([spec], batch=2, sequence=3)["position_ids"], [[0, 1, 2], [0, 1, 2]], strict=True
+    )

@@ -86,3 +86,8 @@ def test_what_needs_torch_says_what_to_install(tmp_path: Path, command: list[str
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "pip install 'edgefold[train]'" in result.stderr
+
+
+def test_importing_runtimes_loads_no_runtime() -> None:
+    names = "edgefold.runtimes.sessions, edgefold.runtimes.benchmarking, edgefold.artifacts, edgefold.reports"
+    assert run_blocked(f"import {names}; assert 'onnxruntime' not in sys.modules").returncode == 0

@@ -237,3 +237,46 @@ def test_the_text_names_what_decides_about_speed() -> None:
     text = str(make_report([0.002] * 5))
     for part in ("tiny: onnxruntime on cpu, fp32, batch 1", "p50 2.000 ms", "5 runs after 11", "threads 1"):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"times_s": []}, "at least 1 item"),
+        ({"cpu_times_s": [1.0]}, "2 wall times, 1 CPU times and 2 block numbers"),
+        ({"blocks": [0, 0, 1]}, "2 wall times, 2 CPU times and 3 block numbers"),
+    ],
+)
+def test_a_report_has_one_of_each_per_run(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_report([1.0, 2.0], **fields)
+
+
+def test_a_report_with_its_derived_figures_beside_it_reads_as_the_report() -> None:
+    report = make_report([0.1, 0.2])
+    assert Report.model_validate({**report.summary(), **report.model_dump(mode="json")}) == report
+
+
+def test_a_folder_is_no_report(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        load_report(tmp_path)
+
+
+@pytest.mark.parametrize(("blocks", "is_clear"), [(1, False), (5, False), (6, True)])
+def test_a_ratio_of_few_blocks_is_told_from_one_by_chance_only(blocks: int, is_clear: bool) -> None:
+    ratio = paired_ratio(in_blocks([4.0] * blocks), in_blocks([1.0] * blocks))
+    assert ratio.value == 4
+    assert ratio.is_clear is is_clear
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"cpu_times_s": [1.0]}, "contended: no"),
+        ({"cpu_times_s": [0.5]}, "contended: yes"),
+        ({"settings": {"threads": 2}}, "contended: told for one CPU thread only"),
+        ({"device": "cuda"}, "contended: told for one CPU thread only"),
+    ],
+)
+def test_the_text_says_whether_the_core_was_shared(fields: dict[str, Any], said: str) -> None:
+    assert said in str(make_report([1.0], **fields))

@@ -1,7 +1,9 @@
 """Sessions: an artifact's function in numpy, and a refusal with names and numbers for all that does not fit."""
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -191,3 +193,64 @@ def test_a_silent_fall_back_to_the_cpu_is_refused(
     monkeypatch.setattr(onnxruntime, "InferenceSession", FallenBack)
     with pytest.raises(DeviceError, match="fell back from CUDAExecutionProvider to CPUExecutionProvider"):
         open_session(make_artifact(tmp_path / "a"), device="cuda")
+
+
+class Subgraph:
+    """As onnxruntime tells which nodes an execution provider was given."""
+
+    def __init__(self, provider: str, *operators: str) -> None:
+        self.ep_name = provider
+        self._operators = operators
+
+    def get_nodes(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(op_type=operator) for operator in self._operators]
+
+
+def pretend_cuda(monkeypatch: pytest.MonkeyPatch, *subgraphs: Subgraph) -> None:
+    class Pretended:
+        def __init__(self, *arguments: object, **options: object) -> None: ...
+
+        def get_providers(self) -> list[str]:
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+        def get_provider_graph_assignment_info(self) -> tuple[Subgraph, ...]:
+            return subgraphs
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Pretended)
+
+
+def test_matrix_products_left_on_the_cpu_are_a_fall_back_too(
+    make_artifact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = [Subgraph("CPUExecutionProvider", name) for name in ("MatMulInteger", "Shape", "MatMulInteger", "Gemm")]
+    pretend_cuda(monkeypatch, Subgraph("CUDAExecutionProvider", "Add"), *cpu)
+    with pytest.raises(DeviceError, match="a would run 1 Gemm, 2 MatMulInteger on CPUExecutionProvider although CUDA"):
+        open_session(make_artifact(tmp_path / "a"), device="cuda")
+
+
+def test_shapes_computed_on_the_cpu_are_none(
+    make_artifact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_cuda(
+        monkeypatch,
+        Subgraph("CUDAExecutionProvider", "MatMul", "Add"),
+        Subgraph("CPUExecutionProvider", "Shape", "Gather"),
+    )
+    with open_session(make_artifact(tmp_path / "a"), device="cuda") as session:
+        assert session.settings()["nodes"] == {"CUDAExecutionProvider": 2, "CPUExecutionProvider": 2}
+
+
+def test_a_session_says_who_computes_how_many_nodes(make_artifact: Make, tmp_path: Path) -> None:
+    with open_session(make_artifact(tmp_path / "a")) as session:
+        nodes = session.settings()["nodes"]
+    assert set(nodes) <= {"CPUExecutionProvider"}  # an older onnxruntime does not tell
+
+
+def test_a_runtime_that_is_not_installed_says_how_to_install_it(
+    make_artifact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "edgefold.runtimes.onnxruntime_session", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(DeviceError, match=r"onnxruntime cannot be imported.*pip install 'edgefold\[onnxruntime\]'"):
+        open_session(make_artifact(tmp_path / "a"))

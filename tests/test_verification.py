@@ -101,3 +101,25 @@ def test_what_cannot_be_compared_is_refused() -> None:
         verify_outputs(lambda batch: {"z": batch["x"]}, identity, BATCHES)
     with pytest.raises(InputError, match=r"y has the shape \(1, 3\) against \(1, 4\)"):
         verify_outputs(lambda batch: {"y": batch["x"][:, 1:]}, identity, BATCHES)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_one_nan_in_any_batch_is_not_lost_among_the_others(place: int) -> None:
+    def broken(batch: Arrays) -> Arrays:
+        return {"y": batch["x"] * (np.nan if batch is BATCHES[place] else 1)}
+
+    assert not verify_outputs(broken, identity, BATCHES, tolerance=1e9).passed
+
+
+def test_batches_weigh_by_their_values() -> None:
+    def shifted(batch: Arrays) -> Arrays:
+        return {"y": batch["x"] + (len(batch["x"]) == 6)}
+
+    output = verify_outputs(shifted, identity, [{"x": np.ones((rows, 4))} for rows in (1, 3, 6)]).outputs["y"]
+    assert output.mean_error == pytest.approx(0.6)
+    assert output.cosine == pytest.approx((4 + 6 * 2) / np.sqrt((4 + 6 * 4) * 10))
+
+
+def test_an_output_without_values_proves_nothing_and_is_refused() -> None:
+    with pytest.raises(InputError, match=r"y of batch 2 is empty: \(0, 4\)"):
+        verify_outputs(identity, identity, [BATCHES[0], {"x": np.ones((0, 4))}])

@@ -21,7 +21,10 @@ def measure(
         DeviceError: a runtime or device that cannot be used.
     """
     artifacts = label_artifacts(folders)
-    inputs = example_inputs(next(iter(artifacts.values())).inputs, batch=batch, sequence=sequence)
+    vocab_size = min((artifact.vocab_size for artifact in artifacts.values() if artifact.vocab_size), default=None)
+    inputs = example_inputs(
+        next(iter(artifacts.values())).inputs, batch=batch, sequence=sequence, vocab_size=vocab_size
+    )
     with ExitStack() as stack:
         sessions = {
             label: stack.enter_context(open_session(artifact, **settings)) for label, artifact in artifacts.items()

@@ -111,6 +111,6 @@ def _text_batches(artifact: Artifact, texts: Sequence[str], max_length: int) -> 
 def _made_up_batches(artifact: Artifact) -> list[Batch]:
     """A few batches of different shapes."""
     return [
-        dict(example_inputs(artifact.inputs, batch=batch, sequence=sequence, seed=sequence))
+        example_inputs(artifact.inputs, batch=batch, sequence=sequence, seed=sequence, vocab_size=artifact.vocab_size)
         for batch, sequence in ((1, 7), (2, 16), (3, 31))
     ]
