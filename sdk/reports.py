@@ -162,6 +162,8 @@ class Ratio(BaseModel):
         return self.blocks >= CLEAR_FROM_BLOCKS and (self.low > 1 or self.high < 1)
 
     def __str__(self) -> str:
+        if self.blocks < CLEAR_FROM_BLOCKS:
+            return f"not told: {self.blocks} blocks, at least {CLEAR_FROM_BLOCKS} are needed; measure for longer"
         if not self.is_clear:
             return f"not told from 1 ({self.low:.2f} to {self.high:.2f}, {self.basis} time, {self.blocks} blocks)"
         return f"{self.value:.2f}x ({self.low:.2f} to {self.high:.2f}, {self.basis} time, {self.blocks} blocks)"

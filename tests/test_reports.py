@@ -149,7 +149,7 @@ def test_swapping_the_two_inverts_the_ratio() -> None:
 
 
 def test_a_report_against_itself_is_not_told_from_one() -> None:
-    report = in_blocks([1.0, 2.0, 3.0])
+    report = in_blocks([1.0, 2.0, 3.0] * 2)
     ratio = paired_ratio(report, report)
     assert (ratio.value, ratio.low, ratio.high) == (1, 1, 1)
     assert not ratio.is_clear
@@ -267,6 +267,7 @@ def test_a_ratio_of_few_blocks_is_told_from_one_by_chance_only(blocks: int, is_c
     ratio = paired_ratio(in_blocks([4.0] * blocks), in_blocks([1.0] * blocks))
     assert ratio.value == 4
     assert ratio.is_clear is is_clear
+    assert str(ratio).startswith("4.00x (4.00 to 4.00" if is_clear else f"not told: {blocks} blocks, at least 6")
 
 
 @pytest.mark.parametrize(

@@ -254,3 +254,11 @@ def test_a_runtime_that_is_not_installed_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(DeviceError, match=r"onnxruntime cannot be imported.*pip install 'edgefold\[onnxruntime\]'"):
         open_session(make_artifact(tmp_path / "a"))
+
+
+def test_a_failed_run_is_told_once(make_artifact: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    artifact = make_artifact(tmp_path / "a")
+    loose = [spec.model_copy(update={"shape": ("batch", "sequence")}) for spec in artifact.inputs]
+    with open_session(rewrite(artifact, inputs=loose)) as session, pytest.raises(InputError):
+        session.run(feeds(sequence=7))
+    assert capfd.readouterr().err == ""
