@@ -1,96 +1,85 @@
-"""The report's figures as SVG that takes its colours from the page, so they read well in light and dark."""
+"""The report's figures: accuracy against latency, and training curves."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
+from itertools import pairwise
 
+from edgefold.report_canvas import (
+    WIDE,
+    Axis,
+    Canvas,
+    draw_frame,
+    draw_line,
+    draw_svg,
+    draw_x_tick,
+    draw_y_tick,
+    find_log_ticks,
+)
+from edgefold.report_labels import CHARACTER_WIDTH, LABEL_HEIGHT, Box, place_labels, shorten
 from edgefold.summaries import CurveData, ModelResult
 
-WIDTH, HEIGHT = 760, 400
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 20, 48
-LABEL_HEIGHT, CHARACTER_WIDTH = 15, 6.9
-"""Of a 12-pixel label; characters are counted at the width of a wide letter."""
-
-
-MARKED_POINTS = 12
-"""Curves with no more points show them, so that a curve of one point is seen."""
+COLOURS = 6
+LEADER_FROM = 13
+"""Distance in pixels from which a line leads from a point to its label."""
+LEGEND_ROW = 22
 
 
 @dataclass(frozen=True)
-class Box:
-    """Where a label stands."""
+class _Dot:
+    """A model's place on the canvas; top and bottom are those of its error bar."""
 
+    result: ModelResult
+    name: str
     x: float
     y: float
-    width: float
-    height: float
+    top: float
+    bottom: float
 
-    def overlaps(self, other: "Box") -> bool:
-        return (
-            self.x < other.x + other.width
-            and other.x < self.x + self.width
-            and self.y < other.y + other.height
-            and other.y < self.y + self.height
+
+@dataclass(frozen=True)
+class _Scene:
+    """A canvas on which every label has its place."""
+
+    canvas: Canvas
+    x_axis: Axis
+    y_axis: Axis
+    dots: tuple[_Dot, ...]
+    labels: tuple[Box, ...]
+
+
+def trade_off_plot(results: Sequence[ModelResult], rows: int, canvas: Canvas = WIDE, *, numbered: bool = False) -> str:
+    """Accuracy against latency (logarithmic), with standard errors, labels that do not overlap, and the Pareto front.
+
+    Args:
+        rows: of the test data.
+        numbered: label the models 1, 2, 3, ... in their order, for a list of names beside the figure.
+    """
+    names = [str(index) if numbered else shorten(r.name, canvas) for index, r in enumerate(results, 1)]
+    scene = _arrange(results, rows, names, canvas)
+    return draw_svg(scene.canvas, [*_ground(scene), *_models(scene)], "Accuracy against latency of every model")
+
+
+def curves_plot(curves: Sequence[CurveData], unit: str, canvas: Canvas = WIDE) -> str:
+    """Lines over epochs, with a legend above; what was no number leaves a gap."""
+    values = [value for curve in curves for value in curve.values if value is not None] or [0.0, 1.0]
+    margin = 0.05 * ((max(values) - min(values)) or 1.0)
+    names = [curve.name.replace("_", " ") for curve in curves]
+    columns = _count_columns(names, canvas)
+    top = canvas.top + LEGEND_ROW * math.ceil(len(curves) / columns)
+    x_axis = Axis(0, max((e for curve in curves for e in curve.epochs), default=1.0), canvas.left, canvas.x_end)
+    y_axis = Axis(min(values) - margin, max(values) + margin, canvas.y_end, top)
+    parts = [draw_frame(canvas, "epoch", unit, top)]
+    parts += [draw_x_tick(canvas, x_axis.place(tick), f"{tick:g}") for tick in x_axis.ticks]
+    parts += [draw_y_tick(canvas, y_axis.place(tick), f"{tick:.{y_axis.decimals}f}") for tick in y_axis.ticks]
+    for index, (curve, name, colour) in enumerate(zip(curves, names, _colours(curves), strict=True)):
+        column_width = (canvas.width - canvas.left) / columns
+        parts += _legend(
+            name, colour, canvas.left + index % columns * column_width, canvas.top + LEGEND_ROW * (index // columns)
         )
-
-
-def trade_off_plot(results: Sequence[ModelResult], rows: int) -> str:
-    """Accuracy against latency (logarithmic), with standard errors, labels apart, and the Pareto front."""
-    xs = [result.p50_s * 1e3 for result in results]
-    errors = [result.standard_error(rows) for result in results]
-    low = min(r.accuracy - e for r, e in zip(results, errors, strict=True))
-    high = max(r.accuracy + e for r, e in zip(results, errors, strict=True))
-    x_axis = _log_axis(min(xs) / 1.25, max(xs) * 1.6)
-    y_axis = _Axis(low - 0.1 * (high - low), high + 0.1 * (high - low), HEIGHT - BOTTOM, TOP)
-    points = [(x_axis.place(math.log10(x)), y_axis.place(r.accuracy)) for x, r in zip(xs, results, strict=True)]
-    parts = [_frame("latency p50, ms (logarithmic)", "test accuracy")]
-    parts += [_x_tick(x_axis.place(math.log10(tick)), f"{tick:g}") for tick in _log_ticks(x_axis)]
-    parts += [_y_tick(y_axis.place(tick), f"{tick:.1%}") for tick in _linear_ticks(y_axis)]
-    front = sorted(points[i] for i in pareto_front(xs, [r.accuracy for r in results]))
-    parts.append(f'<polyline class="front" points="{_points(_steps(front))}"/>')
-    for (x, y), result, error in zip(points, results, errors, strict=True):
-        top, bottom = y_axis.place(result.accuracy + error), y_axis.place(result.accuracy - error)
-        parts.append(f'<line class="error" x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{bottom:.1f}"/>')
-        parts.append(f'<circle class="{result.role}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
-    bars = [
-        Box(x - 2, y_axis.place(r.accuracy + e), 4, y_axis.place(r.accuracy - e) - y_axis.place(r.accuracy + e))
-        for (x, _), r, e in zip(points, results, errors, strict=True)
-    ]
-    boxes = place_labels(points, [result.name for result in results], bars)
-    for box, (x, y), result in zip(boxes, points, results, strict=True):
-        anchor_y = box.y + box.height - 4
-        middle = box.x + box.width / 2
-        if abs(middle - x) > box.width / 2 + 12 or abs(anchor_y - y) > 18:
-            parts.append(
-                f'<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{min(max(x, box.x), box.x + box.width):.1f}" '
-                f'y2="{box.y + box.height / 2:.1f}"/>'
-            )
-        parts.append(f'<text class="label" x="{box.x:.1f}" y="{anchor_y:.1f}">{escape(result.name)}</text>')
-    return _svg(parts, "Accuracy against latency of every model")
-
-
-def curves_plot(curves: Sequence[CurveData], unit: str) -> str:
-    """Lines over epochs, with a legend above."""
-    epochs = [epoch for curve in curves for epoch in curve.epochs]
-    values = [value for curve in curves for value in curve.values]
-    span = (max(values) - min(values)) or 1.0
-    x_axis = _Axis(0, max(epochs), LEFT, WIDTH - RIGHT)
-    y_axis = _Axis(
-        min(values) - 0.05 * span, max(values) + 0.05 * span, HEIGHT - BOTTOM, TOP + 22 * math.ceil(len(curves) / 3)
-    )
-    parts = [_frame("epoch", unit, y_axis.end)]
-    parts += [_x_tick(x_axis.place(tick), f"{tick:g}") for tick in _linear_ticks(x_axis)]
-    parts += [_y_tick(y_axis.place(tick), f"{tick:g}") for tick in _linear_ticks(y_axis)]
-    for index, curve in enumerate(curves):
-        places = [(x_axis.place(e), y_axis.place(v)) for e, v in zip(curve.epochs, curve.values, strict=True)]
-        parts.append(f'<polyline class="curve c{index % 6}" points="{_points(places)}"/>')
-        if len(places) <= MARKED_POINTS:
-            parts += [f'<circle class="dot c{index % 6}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in places]
-        x, y = LEFT + (index % 3) * 232, TOP + 22 * (index // 3)
-        parts.append(f'<line class="curve c{index % 6}" x1="{x}" y1="{y - 4}" x2="{x + 20}" y2="{y - 4}"/>')
-        parts.append(f'<text class="label" x="{x + 26}" y="{y}">{escape(curve.name.replace("_", " "))}</text>')
-    return _svg(parts, f"Training: {unit} over epochs")
+        parts += _curve(curve, colour, x_axis, y_axis)
+    return draw_svg(canvas, parts, f"Training: {unit} over epochs")
 
 
 def pareto_front(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
@@ -103,107 +92,113 @@ def pareto_front(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
     ]
 
 
-def place_labels(
-    points: Sequence[tuple[float, float]], names: Sequence[str], obstacles: Sequence[Box] = ()
-) -> list[Box]:
-    """A box for each label near its point; none overlaps another, a point, an obstacle or the edge."""
-    dots = [*obstacles, *(Box(x - 6, y - 6, 12, 12) for x, y in points)]
-    placed: list[Box] = []
-    for (x, y), name in zip(points, names, strict=True):
-        width = CHARACTER_WIDTH * len(name)
-        candidates = [Box(*corner, width, LABEL_HEIGHT) for corner in _corners(x, y, width)]
-        free = [box for box in candidates if _is_inside(box) and not any(box.overlaps(o) for o in (*placed, *dots))]
-        placed.append(free[0] if free else candidates[0])
-    return placed
+def _arrange(results: Sequence[ModelResult], rows: int, names: Sequence[str], canvas: Canvas) -> _Scene:
+    """The canvas, made higher until every label has a place of its own."""
+    while True:
+        x_axis, y_axis = _axes(results, rows, canvas)
+        dots = [_place(r, name, rows, x_axis, y_axis) for r, name in zip(results, names, strict=True)]
+        bars = [Box(dot.x - 3, dot.top, 6, dot.bottom - dot.top) for dot in dots]
+        labels = place_labels([(dot.x, dot.y) for dot in dots], names, canvas, bars)
+        if labels is not None:
+            return _Scene(canvas, x_axis, y_axis, tuple(dots), tuple(labels))
+        canvas = replace(canvas, height=canvas.height + 4 * LABEL_HEIGHT)
 
 
-def _corners(x: float, y: float, width: float) -> list[tuple[float, float]]:
-    """Places around a point, the nearest first."""
-    half = LABEL_HEIGHT / 2
-    offsets = [k * (LABEL_HEIGHT + 2) * sign for k in range(14) for sign in (1, -1)]
-    sides = [x + 9, x - width - 9, x - width / 2]
-    spots = [(side, y - half + offset) for offset in offsets for side in sides]
-    return sorted(spots, key=lambda spot: abs(spot[1] + half - y) + 0.3 * abs(spot[0] + width / 2 - x))
-
-
-def _is_inside(box: Box) -> bool:
+def _axes(results: Sequence[ModelResult], rows: int, canvas: Canvas) -> tuple[Axis, Axis]:
+    milliseconds = [result.p50_s * 1e3 for result in results]
+    low = min(result.accuracy - result.standard_error(rows) for result in results)
+    high = max(result.accuracy + result.standard_error(rows) for result in results)
+    margin = 0.12 * ((high - low) or 0.01)
     return (
-        box.x >= LEFT and box.x + box.width <= WIDTH - 4 and box.y >= TOP - 8 and box.y + box.height <= HEIGHT - BOTTOM
+        Axis(math.log10(min(milliseconds) / 1.25), math.log10(max(milliseconds) * 1.6), canvas.left, canvas.x_end),
+        Axis(low - margin, high + margin, canvas.y_end, canvas.top),
     )
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """A linear map from values to pixels."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def place(self, value: float) -> float:
-        return self.start + (value - self.low) / ((self.high - self.low) or 1.0) * (self.end - self.start)
-
-
-def _log_axis(low: float, high: float) -> _Axis:
-    return _Axis(math.log10(low), math.log10(high), LEFT, WIDTH - RIGHT)
+def _place(result: ModelResult, name: str, rows: int, x_axis: Axis, y_axis: Axis) -> _Dot:
+    error = result.standard_error(rows)
+    return _Dot(
+        result,
+        name,
+        x_axis.place(math.log10(result.p50_s * 1e3)),
+        y_axis.place(result.accuracy),
+        y_axis.place(result.accuracy + error),
+        y_axis.place(result.accuracy - error),
+    )
 
 
-def _log_ticks(axis: _Axis) -> list[float]:
-    ticks = [base * 10.0**power for power in range(-4, 6) for base in (1, 2, 5)]
-    return [tick for tick in ticks if axis.low <= math.log10(tick) <= axis.high]
+def _ground(scene: _Scene) -> list[str]:
+    canvas, x_axis, y_axis = scene.canvas, scene.x_axis, scene.y_axis
+    places = [(tick, x_axis.place(math.log10(tick))) for tick in find_log_ticks(x_axis)]
+    decimals = max(0, y_axis.decimals - 2)
+    return [
+        draw_frame(canvas, "latency p50, ms (logarithmic)", "test accuracy", canvas.top),
+        *(draw_x_tick(canvas, place, f"{tick:g}") for tick, place in places),
+        *(draw_y_tick(canvas, y_axis.place(tick), f"{tick:.{decimals}%}") for tick in y_axis.ticks),
+    ]
 
 
-def _linear_ticks(axis: _Axis) -> list[float]:
-    """About five round values."""
-    raw = (axis.high - axis.low) / 5 or 1.0
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(base * power for base in (1, 2, 5, 10) if base * power >= raw)
-    first = math.ceil(axis.low / step)
-    return [round(k * step, 10) for k in range(first, math.floor(axis.high / step) + 1)]
+def _models(scene: _Scene) -> list[str]:
+    front = pareto_front([dot.result.p50_s for dot in scene.dots], [dot.result.accuracy for dot in scene.dots])
+    stairs = _steps(sorted((scene.dots[i].x, scene.dots[i].y) for i in front))
+    pairs = list(zip(scene.dots, scene.labels, strict=True))
+    return [
+        draw_line("front", stairs),
+        *(_leader(dot, box) for dot, box in pairs if box.distance(dot.x, dot.y) > LEADER_FROM),
+        *(_marker(dot) for dot in scene.dots),
+        *(
+            f'<text class="label" x="{box.x:.1f}" y="{box.y + box.height - 4:.1f}">{escape(dot.name)}</text>'
+            for dot, box in pairs
+        ),
+    ]
 
 
 def _steps(front: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The staircase through the front."""
-    stairs: list[tuple[float, float]] = []
-    for x, y in front:
-        if stairs:
-            stairs.append((x, stairs[-1][1]))
-        stairs.append((x, y))
-    return stairs
+    corners = [(right[0], left[1]) for left, right in pairwise(front)]
+    return [place for pair in zip(front, corners, strict=False) for place in pair] + list(front[-1:])
 
 
-def _frame(x_label: str, y_label: str, top: float = TOP) -> str:
-    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
-    middle = (top + bottom) / 2
+def _leader(dot: _Dot, box: Box) -> str:
+    x, y = box.nearest(dot.x, dot.y)
+    return f'<line class="leader" x1="{dot.x:.1f}" y1="{dot.y:.1f}" x2="{x:.1f}" y2="{y:.1f}"/>'
+
+
+def _marker(dot: _Dot) -> str:
     return (
-        f'<path class="axis" d="M{LEFT} {top:.0f}V{bottom}H{right}"/>'
-        f'<text class="title" x="{(LEFT + right) / 2}" y="{HEIGHT - 8}">{escape(x_label)}</text>'
-        f'<text class="title" transform="translate(14 {middle:.0f}) rotate(-90)">{escape(y_label)}</text>'
+        f'<line class="error" x1="{dot.x:.1f}" y1="{dot.top:.1f}" x2="{dot.x:.1f}" y2="{dot.bottom:.1f}"/>'
+        f'<circle class="{dot.result.role}" cx="{dot.x:.1f}" cy="{dot.y:.1f}" r="5"/>'
     )
 
 
-def _x_tick(x: float, text: str) -> str:
-    bottom = HEIGHT - BOTTOM
-    return (
-        f'<line class="grid" x1="{x:.1f}" y1="{bottom}" x2="{x:.1f}" y2="{bottom + 5}"/>'
-        f'<text class="tick middle" x="{x:.1f}" y="{bottom + 18}">{text}</text>'
-    )
+def _count_columns(names: Sequence[str], canvas: Canvas) -> int:
+    """Of a legend whose longest name must fit."""
+    needed = 30 + CHARACTER_WIDTH * max(map(len, names), default=1)
+    return max(1, int((canvas.width - canvas.left) / needed))
 
 
-def _y_tick(y: float, text: str) -> str:
-    return (
-        f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
-        f'<text class="tick end" x="{LEFT - 6}" y="{y + 4:.1f}">{text}</text>'
-    )
+def _colours(curves: Sequence[CurveData]) -> list[str]:
+    """The teacher's own for its curves, one after another for all else."""
+    others = [curve.name for curve in curves if not curve.name.startswith("teacher")]
+    return ["teacher" if c.name not in others else f"c{others.index(c.name) % COLOURS}" for c in curves]
 
 
-def _points(places: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+def _legend(name: str, colour: str, x: float, y: float) -> list[str]:
+    return [
+        draw_line(f"curve {colour}", [(x, y - 4), (x + 20, y - 4)]),
+        f'<text class="label" x="{x + 26:.1f}" y="{y}">{escape(name)}</text>',
+    ]
 
 
-def _svg(parts: Sequence[str], title: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
-    )
+def _curve(curve: CurveData, colour: str, x_axis: Axis, y_axis: Axis) -> list[str]:
+    """One line for each run of numbers; where there are few, a dot on each as well."""
+    runs: list[list[tuple[float, float]]] = [[]]
+    for epoch, value in zip(curve.epochs, curve.values, strict=True):
+        if value is None:
+            runs.append([])
+        else:
+            runs[-1].append((x_axis.place(epoch), y_axis.place(value)))
+    lines = [draw_line(f"curve {colour}", run) for run in runs if len(run) > 1]
+    if len(curve.values) > 12:
+        return lines
+    return lines + [f'<circle class="dot {colour}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for run in runs for x, y in run]

@@ -3,18 +3,25 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from edgefold.errors import InputError
 from edgefold.reports import DeviceState, Ratio
 from edgefold.staging import staged_file
 
 Role = Literal["teacher", "student", "rival"]
+SAME_SIZE = 0.01
+"""Relative difference of file sizes below which two models count as equally large."""
+
+
+def _number_or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelResult(Frozen):
@@ -34,6 +41,8 @@ class ModelResult(Frozen):
     cpu_p50_s: float
     ratio: Ratio
     """Teacher fp32 time / this model's time, paired."""
+    wall_ratio: Ratio | None = None
+    """The same of the wall time, where `ratio` is of the CPU time."""
     training_seconds: float | None = None
     chosen: bool = True
     """False for an int8 variant that the validation data did not favour."""
@@ -48,7 +57,8 @@ class CurveData(Frozen):
 
     name: str
     epochs: tuple[float, ...]
-    values: tuple[float, ...]
+    values: tuple[Annotated[float | None, BeforeValidator(_number_or_none)], ...]
+    """None where a loss was no number."""
 
 
 class LayerShape(Frozen):
@@ -112,10 +122,27 @@ class DemoSummary(Frozen):
             staging.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
+def load_summary(path: str | Path) -> DemoSummary:
+    """Read a summary.json.
+
+    Raises:
+        InputError: no such file, or not a summary.
+    """
+    try:
+        return DemoSummary.model_validate_json(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"There is no summary {path}; give a summary.json that `edgefold demo` wrote.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise InputError(f"{path} is not a summary of edgefold's demo: {where}: {first['msg']}.") from None
+
+
 def find_dominated(results: Sequence[ModelResult]) -> dict[str, str]:
     """For each model that another beats in accuracy, speed or size and equals in the rest: that other's name.
 
-    Figures are compared as measured; the standard error beside them says which differences of accuracy are noise.
+    Accuracies are compared as measured; the standard error beside them says which differences are noise. Speeds are
+    equal where the intervals of the ratios overlap, sizes within 1 %: models of one shape are equally fast and large.
     """
     dominated = {}
     for result in results:
@@ -126,5 +153,8 @@ def find_dominated(results: Sequence[ModelResult]) -> dict[str, str]:
 
 
 def _dominates(a: ModelResult, b: ModelResult) -> bool:
-    pairs = ((a.accuracy, b.accuracy), (a.ratio.value, b.ratio.value), (-a.size_bytes, -b.size_bytes))
-    return all(x >= y for x, y in pairs) and any(x > y for x, y in pairs)
+    is_no_worse = (
+        a.accuracy >= b.accuracy and a.ratio.high >= b.ratio.low and a.size_bytes <= b.size_bytes * (1 + SAME_SIZE)
+    )
+    is_better = a.accuracy > b.accuracy or a.ratio.low > b.ratio.high or a.size_bytes * (1 + SAME_SIZE) < b.size_bytes
+    return is_no_worse and is_better

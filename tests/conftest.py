@@ -130,3 +130,81 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "calibration: {samples: 32}\n"
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_result() -> Callable[..., Any]:
+    """A factory of a model's results: a speed-up with an interval of one percent to either side."""
+    from edgefold.reports import Ratio
+    from edgefold.summaries import ModelResult
+
+    def make(
+        name: str, accuracy: float, speed: float, megabytes: float, role: Any = "rival", precision: str = "int8"
+    ) -> ModelResult:
+        ratio = Ratio(value=speed, low=speed * 0.99, high=speed * 1.01, blocks=30, basis="cpu")
+        return ModelResult(
+            name=name,
+            role=role,
+            precision=precision,
+            parameters=1000,
+            encoder_parameters=500,
+            size_bytes=int(megabytes * 1e6),
+            accuracy=accuracy,
+            p50_s=0.04 / speed,
+            cpu_p50_s=0.04 / speed,
+            ratio=ratio,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_summary() -> Callable[..., Any]:
+    """A factory of the demo's summary around some results."""
+    from edgefold.reports import DeviceState
+    from edgefold.summaries import DemoSummary, GateResult, LayerShape, find_dominated
+
+    def make(results: list[Any], **fields: Any) -> DemoSummary:
+        state = DeviceState(
+            processor="a processor",
+            instruction_sets=("avx2",),
+            cores=2,
+            governor=None,
+            load_average=(0.1, 0.2, 0.3),
+            cpu_limit=None,
+            system="Linux",
+            versions={"python": "3.11"},
+            taken_at="2026-01-01T00:00:00+00:00",
+        )
+        known: dict[str, Any] = {
+            "teacher_accuracy": 0.85,
+            "student_accuracy": 0.845,
+            "int8_accuracy": 0.84,
+            "share_of_teacher": 0.845 / 0.85,
+            "speedup_fp32": 6.0,
+            "speedup_int8": 9.0,
+            "teacher_int8_speedup": 1.7,
+            "teacher_parameters": 22_000_000,
+            "student_parameters": 5_000_000,
+            "teacher_encoder_parameters": 10_600_000,
+            "student_encoder_parameters": 1_200_000,
+            "seed": 0,
+            "width": "third",
+            "quick": False,
+            "test_rows": 2000,
+            "threads_measured": 1,
+            "shape": "batch 1, 128 tokens",
+            "seconds": {"teacher": 200.0},
+            "results": tuple(results),
+            "dominated": find_dominated([result for result in results if result.chosen]),
+            "curves": (),
+            "dimensions": ({"name": "hidden", "kind": "linear", "teacher_size": 384, "student_size": 128},),
+            "layers": (LayerShape(parameter="a.<b>.weight", teacher=(4, 4), student=(2, 2)),),
+            "gates": (GateResult(name="fold", value=0.0, limit=1e-5), GateResult(name="int8", value=0.1, limit=0.015)),
+            "device_before": state,
+            "device_after": state,
+            "commands": ("edgefold demo",),
+        }
+        return DemoSummary(**{**known, **fields})
+
+    return make
