@@ -1,0 +1,60 @@
+"""Which axes are dynamic, and examples of other sizes."""
+
+import pytest
+import torch
+
+from edgefold.errors import InputError
+from edgefold.exporters.dynamic_shapes import distinct_inputs, find_dynamic_axes, ragged_variants, shared_dims
+
+TOKENS = {0: "batch", 1: "sequence"}
+
+
+def test_matrices_of_whole_numbers_have_a_sequence_and_all_else_a_batch() -> None:
+    inputs = {
+        "ids": torch.ones(2, 5).long(),
+        "mask": torch.ones(2, 5).bool(),
+        "features": torch.ones(2, 7),
+        "pixels": torch.ones(2, 3, 8, 8),
+        "labels": torch.ones(2).long(),
+    }
+    axes = find_dynamic_axes(inputs)
+    assert axes == {
+        "ids": TOKENS,
+        "mask": TOKENS,
+        "features": {0: "batch"},
+        "pixels": {0: "batch"},
+        "labels": {0: "batch"},
+    }
+    dims = shared_dims(axes)
+    assert dims["ids"][0] is dims["pixels"][0]
+    assert dims["ids"][1] is dims["mask"][1]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_distinct_inputs_share_no_memory_and_have_no_axis_of_one(rows: int, length: int) -> None:
+    one = torch.arange(rows * length).reshape(rows, length)
+    inputs = {"ids": one, "mask": one}
+    distinct = distinct_inputs(inputs, find_dynamic_axes(inputs))
+    assert distinct["ids"].data_ptr() != distinct["mask"].data_ptr() != one.data_ptr()
+    for value in distinct.values():
+        assert value.shape == (max(rows, 2), max(length, 2))
+        assert torch.equal(value[:rows, :length], one)
+
+
+@pytest.mark.parametrize(("rows", "length"), [(2, 2), (2, 6), (4, 9)])
+def test_variants_are_of_other_sizes_and_one_is_padded(rows: int, length: int) -> None:
+    inputs = {"ids": torch.ones(rows, length).long(), "attention_mask": torch.ones(rows, length).long()}
+    same, *others = ragged_variants(inputs, find_dynamic_axes(inputs))
+    assert all(torch.equal(same[name], value) for name, value in inputs.items())
+    assert {len(variant["ids"]) for variant in others} == {1, 3}
+    for variant in others:
+        assert variant["ids"].shape == variant["attention_mask"].shape
+        assert variant["attention_mask"].sum(1).min() > 0  # a row of padding alone would be NaN in softmax
+    assert (others[1]["attention_mask"] == 0).any() == (length > 3)
+    assert (inputs["attention_mask"] == 1).all()
+
+
+def test_an_input_without_a_batch_is_refused() -> None:
+    with pytest.raises(InputError, match="step is a scalar"):
+        find_dynamic_axes({"step": torch.tensor(1)})
