@@ -8,14 +8,15 @@ find the predicted layout of every parameter; otherwise the plan is refused.
 
 import copy
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice, product
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from edgefold.dimensions import DimensionGraph, Factor, trace
 from edgefold.errors import InputError
@@ -39,6 +40,15 @@ class AttributeEdit:
     module: str
     attribute: str
     value: int | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One attribute with one value in all modules of one class: they change together."""
+
+    attribute: str
+    value: int
+    modules: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -91,12 +101,12 @@ def _predicted(graph: DimensionGraph, sizes: Mapping[str, int]) -> dict[str, tup
 def _solve_configuration(
     model: nn.Module, graph: DimensionGraph, inputs: Mapping[str, Tensor], changed: Mapping[str, int]
 ) -> Resized | None:
-    """Try the integer fields of the configuration that equal an old size, all changed first."""
+    """Try the integer fields of the configuration that equal an old size, as few of them changed as will do."""
     config: Any = model.config
     choices = _field_choices(config, graph, changed)
     candidates = sorted(
         product(*([(name, value) for value in values] for name, values in choices.items())),
-        key=lambda fields: sum(value == getattr(config, name) for name, value in fields),
+        key=lambda fields: sum(value != getattr(config, name) for name, value in fields),
     )
     for fields in candidates[:MAX_TRIALS]:
         sizes = _configured_sizes(model, graph, changed, dict(fields))
@@ -168,18 +178,20 @@ def _patch_attributes(
 ) -> Resized:
     """Copy the module, replace its tensors, patch its size attributes; try the ambiguous ones in turn."""
     shapes = _predicted(graph, changed)
+    certain, choices = _attribute_choices(model, graph, shapes, changed)
     failure = "no assignment of its size attributes gives the predicted shapes"
-    for edits in _attribute_edits(model, graph, shapes, changed):
-        module = apply_edits(copy.deepcopy(model), edits, shapes).eval()
+    for values in islice(product(*choices.values()), MAX_TRIALS):
+        chosen = dict(zip(choices, values, strict=True))
         try:
-            with torch.no_grad():
-                module(**inputs)
+            module, _ = _patched(model, certain, chosen, shapes, inputs)
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
-            failure = f"{str(error).strip().splitlines()[0]} "
-            f"({frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}: {frame.line})"
+            place = f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}: {frame.line}"
+            failure = f"{str(error).strip().splitlines()[0]} ({place})"
             continue
         if _trace_agrees(module, graph, inputs, changed):
+            chosen = _without_needless(model, graph, certain, chosen, shapes, inputs, changed)
+            module, edits = _patched(model, certain, chosen, shapes, inputs)
             return Resized(module, changed, edits)
     wanted = ", ".join(f"{name} {graph[name].size} -> {size}" for name, size in changed.items())
     raise InputError(
@@ -189,12 +201,70 @@ def _patch_attributes(
     )
 
 
-def _attribute_edits(
+def _patched(
+    model: nn.Module,
+    certain: Sequence[AttributeEdit],
+    chosen: Mapping[Group, int],
+    shapes: Mapping[str, tuple[int, ...]],
+    inputs: Mapping[str, Tensor],
+) -> tuple[nn.Module, tuple[AttributeEdit, ...]]:
+    """A patched copy that has run once, with its edits."""
+    guessed = [
+        AttributeEdit(path, group.attribute, value)
+        for group, value in chosen.items()
+        for path in group.modules
+        if value != group.value
+    ]
+    edits = (*certain, *guessed)
+    module = apply_edits(copy.deepcopy(model), edits, shapes).eval()
+    with torch.no_grad():
+        module(**inputs)
+    return module, edits
+
+
+def _without_needless(
+    model: nn.Module,
+    graph: DimensionGraph,
+    certain: Sequence[AttributeEdit],
+    chosen: Mapping[Group, int],
+    shapes: Mapping[str, tuple[int, ...]],
+    inputs: Mapping[str, Tensor],
+    changed: Mapping[str, int],
+) -> dict[Group, int]:
+    """Take back each change that alters the function although the shapes do not need it: a number that only looked like
+    a size (a factor, a count of repeats) keeps the teacher's value."""
+    kept = dict(chosen)
+    for group in [group for group, value in chosen.items() if value != group.value]:
+        trial = {**kept, group: group.value}
+        try:
+            module, _ = _patched(model, certain, trial, shapes, inputs)
+        except Exception:  # it is needed
+            continue
+        current, _ = _patched(model, certain, kept, shapes, inputs)
+        if not _same_function(module, current, inputs) and _trace_agrees(module, graph, inputs, changed):
+            kept = trial
+    return kept
+
+
+def _same_function(a: nn.Module, b: nn.Module, inputs: Mapping[str, Tensor]) -> bool:
+    """Whether two copies with the same random weights give the same outputs."""
+    outputs = []
+    for module in (a, b):
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+            outputs.append(tree_leaves(module(**inputs)))
+    tensors = [[leaf for leaf in leaves if isinstance(leaf, Tensor)] for leaves in outputs]
+    return all(x.shape == y.shape and torch.equal(x, y) for x, y in zip(*tensors, strict=True))
+
+
+def _attribute_choices(
     model: nn.Module, graph: DimensionGraph, shapes: Mapping[str, tuple[int, ...]], changed: Mapping[str, int]
-) -> Iterator[tuple[AttributeEdit, ...]]:
-    """The certain edits of torch's own layers with every assignment of the other modules' size attributes."""
+) -> tuple[list[AttributeEdit], dict[Group, list[int]]]:
+    """The certain edits of torch's own layers, and for the other modules' size attributes what each may become."""
     certain: list[AttributeEdit] = []
-    groups: dict[tuple[str, str, int], list[str]] = {}
+    found: dict[tuple[str, str, int], list[str]] = {}
     for path, module in model.named_modules():
         own = {
             name: shapes[full]
@@ -207,21 +277,16 @@ def _attribute_edits(
             continue
         for attribute, value in vars(module).items():
             if isinstance(value, int) and not isinstance(value, bool) and not attribute.startswith("_"):
-                groups.setdefault((type(module).__name__, attribute, value), []).append(path)
+                found.setdefault((type(module).__name__, attribute, value), []).append(path)
     replacements: dict[int, list[int]] = {}
     for old, new in [*((graph[name].size, size) for name, size in changed.items()), *_axis_sizes(graph, changed)]:
         replacements.setdefault(old, []).append(new)
-    open_groups = {key: [*dict.fromkeys(replacements[key[2]]), key[2]] for key in groups if key[2] in replacements}
-    for trial, values in enumerate(product(*open_groups.values())):
-        if trial >= MAX_TRIALS:
-            return
-        guessed = [
-            AttributeEdit(path, key[1], value)
-            for key, value in zip(open_groups, values, strict=True)
-            for path in groups[key]
-            if value != key[2]
-        ]
-        yield (*certain, *guessed)
+    choices = {
+        Group(attribute, value, tuple(paths)): [*dict.fromkeys(replacements[value]), value]
+        for (_, attribute, value), paths in found.items()
+        if value in replacements
+    }
+    return certain, choices
 
 
 def _leaf_edits(path: str, module: nn.Module, own: Mapping[str, tuple[int, ...]]) -> list[AttributeEdit] | None:
