@@ -10,16 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import onnx_ir
-import onnxruntime
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export.dynamic_shapes import refine_dynamic_shapes_from_suggested_fixes
 
 from edgefold.artifacts import Artifact, TensorSpec, load_artifact, write_artifact
-from edgefold.errors import GateError, InputError
+from edgefold.errors import InputError
 from edgefold.exporters.cpu_graph import keep_layer_norms_apart
 from edgefold.exporters.dynamic_shapes import (
     DynamicAxes,
@@ -30,6 +27,7 @@ from edgefold.exporters.dynamic_shapes import (
     shared_dims,
 )
 from edgefold.exporters.optimum_layout import write_optimum_layout
+from edgefold.exporters.parity import check_parity, largest_error
 from edgefold.exporters.quantization import Quantization, check_quantization, quantize_model
 from edgefold.staging import check_output_folder, staged_folder
 
@@ -90,7 +88,7 @@ def export_onnx(
         specs = _read_specs(path)
         if precision == "int8":
             quantize_model(path, quantization, target, list(calibration or []))
-            parity["int8"] = _largest_error(model, _open(path), ragged_variants(examples, axes))
+            parity["int8"] = largest_error(model, path, ragged_variants(examples, axes))
         write_optimum_layout(folder, model, tokenizer)
         write_artifact(
             folder,
@@ -120,6 +118,12 @@ def _check(
         raise InputError(
             "This student still composes its weights in every forward pass; call edgefold.fold(student) first."
         )
+    for name, parameter in model.named_parameters():
+        if parameter.device.type != "cpu" or parameter.dtype != torch.float32:
+            raise InputError(
+                f"{name} is {parameter.dtype} on {parameter.device}; exporting starts from float32 on the CPU: call "
+                "model.float().cpu() first."
+            )
     if precision not in ("fp32", "int8"):
         raise InputError(f"precision={precision!r} is not known; choose one of fp32, int8.")
     check_quantization(quantization, target, calibration if precision == "int8" else ())
@@ -212,57 +216,6 @@ def _save(model: onnx_ir.Model, path: Path, opset: int) -> None:
     model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
     onnx_ir.save(model, str(path), external_data=f"{path.name}_data" if size > SINGLE_FILE_BYTES else None)
-
-
-def check_parity(model: nn.Module, path: Path, batches: Iterable[Batch], tolerance: float) -> float:
-    """The largest absolute difference between torch and ONNX Runtime.
-
-    Raises:
-        GateError: it is above `tolerance`, or not a number.
-    """
-    error = _largest_error(model, _open(path), batches)
-    if not error <= tolerance:
-        raise GateError(
-            f"The exported graph differs from torch by up to {error:.2e}, more than {tolerance:.0e}; nothing was "
-            "written. Check forward for values computed from example shapes."
-        )
-    return error
-
-
-def _open(path: Path) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own classes share no base
-        raise GateError(f"ONNX Runtime does not open the exported model: {str(error).splitlines()[0]}") from error
-
-
-def _largest_error(model: nn.Module, session: Any, batches: Iterable[Batch]) -> float:
-    wanted = {value.name for value in session.get_inputs()}
-    worst = 0.0
-    for batch in batches:
-        with torch.no_grad():
-            expected = [value.numpy() for value in _tensors(model(**{k: v.clone() for k, v in batch.items()}))]
-        found = session.run(None, {name: value.numpy() for name, value in batch.items() if name in wanted})
-        worst = max([worst, *(_difference(a, b) for a, b in zip(found, expected, strict=True))])
-    return worst
-
-
-def _difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Infinite where shapes differ or anything is not a number."""
-    if found.shape != expected.shape or not np.isfinite(found).all():
-        return float("inf")
-    return float(np.abs(found - expected).max(initial=0.0))
-
-
-def _tensors(outputs: Any) -> list[Tensor]:
-    """The tensors of a model's output in order."""
-    if isinstance(outputs, Tensor):
-        return [outputs]
-    values = outputs.values() if isinstance(outputs, Mapping) else outputs
-    return [tensor for value in values for tensor in ([value] if isinstance(value, Tensor) else [])]
 
 
 def _read_specs(path: Path) -> tuple[list[TensorSpec], list[TensorSpec]]:

@@ -1,5 +1,6 @@
 """The folder layout that optimum's ORTModelFor… classes open: config.json and tokenizer files beside model.onnx."""
 
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def write_optimum_layout(folder: Path, model: nn.Module, tokenizer: Any = None) 
     Raises:
         InputError: the tokenizer is neither.
     """
-    config: Any = getattr(model, "config", None)
+    config: Any = copy.deepcopy(getattr(model, "config", None))
     if config is not None and hasattr(config, "save_pretrained"):
         if not config.architectures:
             config.architectures = [type(model).__name__]
