@@ -103,7 +103,7 @@ def _quantize_dynamic(source: Path, out: Path, nodes: list[str], encoding: Encod
         source,
         out,
         op_types_to_quantize=list(KINDS["dynamic"]),
-        nodes_to_quantize=nodes,
+        nodes_to_quantize=[*nodes, *(f"{name}_MatMul" for name in nodes)],  # what it makes of a Gemm bears that name
         per_channel=True,
         reduce_range=encoding.reduce_range,
         weight_type=QuantType.QInt8,

@@ -1,0 +1,81 @@
+"""The smaller module: its configuration solved, its attributes patched, its layout proven by a new trace."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgefold.dimensions import trace
+from edgefold.errors import InputError
+from edgefold.resizing import resize_module
+
+
+def test_a_uniform_plan_is_solved_by_the_configuration(
+    make_bert: Callable[..., Any], text_batch: Callable[..., Any]
+) -> None:
+    model = make_bert()
+    sizes = {"hidden": 16, "ffn.0": 24, "ffn.1": 24, "heads.0": 2, "heads.1": 2}
+    resized = resize_module(model, trace(model, text_batch()), text_batch(), sizes)
+    assert resized.edits == ()
+    assert (resized.module.config.hidden_size, resized.module.config.num_attention_heads) == (16, 2)
+    assert resized.sizes["units.0"] == 16
+    assert model.config.hidden_size == 24
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_heads_keep_their_width_when_only_the_stream_shrinks(
+    size: int, make_bert: Callable[..., Any], text_batch: Callable[..., Any]
+) -> None:
+    """The configuration would make the heads narrower, so it is no solution; attributes are patched instead."""
+    model = make_bert()
+    resized = resize_module(model, trace(model, text_batch()), text_batch(), {"hidden": size})
+    attention = resized.module.bert.encoder.layer[0].attention.self
+    assert resized.edits
+    assert attention.query.weight.shape == (24, size)
+    assert (attention.num_attention_heads, attention.attention_head_size) == (3, 8)
+
+
+def test_one_number_with_two_meanings(text_batch: Callable[..., Any]) -> None:
+    """A position table as long as the stream is wide: only the stream's fields change."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    fields = {"hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 48, "num_hidden_layers": 1}
+    model = BertForSequenceClassification(BertConfig(vocab_size=100, max_position_embeddings=24, **fields)).eval()
+    resized = resize_module(model, trace(model, text_batch()), text_batch(), {"hidden": 16, "heads.0": 2})
+    assert resized.module.config.max_position_embeddings == 24
+    assert resized.module.bert.embeddings.position_embeddings.weight.shape == (24, 16)
+
+
+class Ambiguous(nn.Module):
+    """Two attributes of one value, only one of which is the resized size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width, self.repeats = 12, 12
+        self.inner, self.out = nn.Linear(4, 12), nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.inner(x).view(-1, self.width)
+        return self.out(hidden) * self.repeats
+
+
+def test_a_number_that_only_looks_like_a_size_keeps_its_value() -> None:
+    model, x = Ambiguous(), {"x": torch.randn(3, 4)}
+    resized = resize_module(model, trace(model, x), x, {"hidden": 6})
+    assert (resized.module.width, resized.module.repeats) == (6, 12)
+
+
+def test_an_impossible_size_is_refused_with_what_stands_in_the_way() -> None:
+    class Literal(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.out = nn.Linear(4, 12), nn.Linear(12, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.inner(x).view(-1, 12))
+
+    model, x = Literal(), {"x": torch.randn(3, 4)}
+    with pytest.raises(InputError, match=r"hidden 12 -> 6.*make it an attribute of the module"):
+        resize_module(model, trace(model, x), x, {"hidden": 6})
