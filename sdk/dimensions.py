@@ -1,5 +1,6 @@
 """trace(model, inputs): the named vector spaces that a network's parameters share, found from its graph alone."""
 
+import operator
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,10 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, export
 from torch.fx import GraphModule, Node
+from torch.utils._pytree import tree_leaves
 
 from edgefold.axes import Axis, AxisSpaces
-from edgefold.axis_rules import AxisTracer, LinearRead, NormRead, sizes
+from edgefold.axis_rules import visit
+from edgefold.axis_tracer import AxisTracer, LinearRead, NormRead, sizes
+from edgefold.dimension_names import name_atoms
 from edgefold.errors import InputError
+from edgefold.layouts import AxisLayout, Factor, Layout, axis_names, axis_size
+from edgefold.norm_rules import find_written_norms
 
 ALLOWED = {
     "linear": "Project or keep",
@@ -29,14 +35,6 @@ class Member:
 
     parameter: str
     axis: int
-
-
-@dataclass(frozen=True)
-class Factor:
-    """One factor of a parameter's axis: the dimension it runs along, and its size."""
-
-    dimension: str
-    size: int
 
 
 @dataclass(frozen=True)
@@ -65,13 +63,15 @@ class DimensionGraph:
     """The dimensions of a model, the layout of every parameter, and the traced graph they came from."""
 
     dimensions: tuple[Dimension, ...]
-    layouts: Mapping[str, tuple[tuple[Factor, ...], ...]]
-    """For each parameter and buffer, for each axis, the row-major factors of that axis; empty for an axis of size 1."""
+    layouts: Mapping[str, Layout]
+    """Of each parameter and buffer."""
     module: GraphModule = field(repr=False)
     reads: tuple[LinearRead, ...] = field(repr=False)
     norms: tuple[NormRead, ...] = field(repr=False)
     lookups: tuple[tuple[Node, str, Node], ...] = field(repr=False)
-    node_layouts: Mapping[Node, tuple[tuple[Factor, ...], ...]] = field(repr=False)
+    node_layouts: Mapping[Node, Layout] = field(repr=False)
+    tuple_layouts: Mapping[Node, tuple[Layout, ...]] = field(repr=False)
+    """Of operators with several outputs."""
 
     def __getitem__(self, name: str) -> Dimension:
         for dimension in self.dimensions:
@@ -119,9 +119,15 @@ def trace(model: nn.Module, inputs: Mapping[str, Tensor]) -> DimensionGraph:
     check_inputs(inputs)
     module = _export(model, inputs)
     tracer = AxisTracer(AxisSpaces())
+    _know_norms(tracer, module)
+    names = {id(tensor): name for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+    seen: dict[int, Node] = {}
     for node in module.graph.nodes:
-        _visit(tracer, node)
-    return _name_dimensions(module, tracer)
+        if node.op == "get_attr":
+            _visit_parameter(tracer, node, names, seen)
+        else:
+            _visit(tracer, node)
+    return _make_dimensions(module, tracer)
 
 
 def check_inputs(inputs: Mapping[str, Tensor]) -> None:
@@ -154,68 +160,103 @@ def _export(model: nn.Module, inputs: Mapping[str, Tensor]) -> GraphModule:
         model.train(training)
 
 
+def _know_norms(tracer: AxisTracer, module: GraphModule) -> None:
+    """Norms that are written out in elementary operators count as norms."""
+    for norm in find_written_norms(module.graph):
+        weight, bias = (str(node.target) if node is not None else None for node in (norm.weight, norm.bias))
+        tracer.inside_norms |= set(norm.inside)
+        tracer.norm_ends[norm.end] = NormRead(norm.end, norm.source, weight, bias, norm.eps, norm.centred, norm.offset)
+
+
 def _visit(tracer: AxisTracer, node: Node) -> None:
     """Give a node its axes."""
-    if node.op == "get_attr":
-        if (known := next((n for n, name in tracer.parameters.items() if name == node.target), None)) is not None:
-            tracer.axes[node] = tracer.axes[known]
-        else:
-            tracer.axes[node] = [tracer.spaces.new(size) for size in sizes(node)]
-        tracer.parameters[node] = str(node.target)
-    elif node.op == "placeholder":
+    if node.op == "placeholder":
         tracer.axes[node] = [tracer.spaces.new(size, f"an axis of the input {node.name}") for size in sizes(node)]
     elif node.op == "call_function":
-        tracer.visit(node)
+        visit(tracer, node)
     elif node.op == "output":
-        for source in node.all_input_nodes:
+        for source in bound_outputs(node):
             for axis in tracer.of(source):
                 tracer.spaces.mark_fixed(axis, f"an axis of the output {source.name}")
 
 
-def _name_dimensions(module: GraphModule, tracer: AxisTracer) -> DimensionGraph:
+def _visit_parameter(tracer: AxisTracer, node: Node, names: Mapping[int, str], seen: dict[int, Node]) -> None:
+    """A parameter or buffer; tied ones have one name and share their axes. What nobody reads has none."""
+    value = operator.attrgetter(str(node.target))(node.graph.owning_module)
+    if not node.users or not isinstance(value, Tensor):
+        return
+    known = seen.setdefault(id(value), node)
+    tracer.axes[node] = tracer.axes[known] if known in tracer.axes else [tracer.spaces.new(n) for n in sizes(node)]
+    tracer.parameters[node] = names.get(id(value), str(node.target))
+    tracer.static.add(node)
+
+
+def bound_outputs(node: Node) -> list[Node]:
+    """The outputs whose sizes are the model's contract: its logits where it names some, else all."""
+    spec = node.graph._codegen.pytree_info.out_spec if hasattr(node.graph._codegen, "pytree_info") else None
+    names = spec.context if spec is not None and isinstance(spec.context, list) else []
+    if spec is None or "logits" not in names:
+        return list(node.all_input_nodes)
+    leaves = [child.num_leaves for child in spec.children()]
+    start = sum(leaves[: names.index("logits")])
+    chosen = tree_leaves(node.args[0])[start : start + leaves[names.index("logits")]]
+    return [value for value in chosen if isinstance(value, Node)]
+
+
+def _make_dimensions(module: GraphModule, tracer: AxisTracer) -> DimensionGraph:
     spaces = tracer.spaces
     owned = {name: tracer.axes[node] for node, name in tracer.parameters.items() if _is_resizable(node)}
-    owned |= _tied(module, owned)
-    atoms = list(dict.fromkeys(atom for axes in owned.values() for axis in axes for atom in spaces.leaves(axis)))
-    kinds = {atom: _kind(tracer, atom, owned) for atom in atoms}
-    names = _names(atoms, kinds, tracer, owned)
+    atoms = list(dict.fromkeys(atom for axes in owned.values() for axis in axes for atom in spaces.atoms(axis)))
+    products = [
+        product for axes in owned.values() for axis in axes for product in spaces.products(axis) if len(product) > 1
+    ]
+    in_products = {atom for product in products for atom in spaces.atoms(product)}
+    kinds = {atom: _kind(spaces, atom, atom in in_products) for atom in atoms}
+    names = name_atoms(atoms, kinds, tracer, owned, products)
 
-    def layout(axes: list[Axis]) -> tuple[tuple[Factor, ...], ...]:
-        return tuple(
-            tuple(Factor(names.get(atom, ""), spaces.space(atom).size) for atom in spaces.leaves(axis)) for axis in axes
-        )
+    def axis_layout(axis: Axis) -> AxisLayout:
+        factors = []
+        for leaf in spaces.leaves(axis):
+            space = spaces.space(leaf)
+            parts = tuple(axis_layout(part) for part in space.parts or ())
+            factors.append(Factor("" if parts else names.get(leaf, ""), space.size, parts))
+        return tuple(factors)
 
-    layouts = {name: layout(axes) for name, axes in owned.items()}
-    elements = {name: prod(spaces.size(axis) for axis in axes) for name, axes in owned.items()}
-    dimensions = []
-    for atom in atoms:
-        members = tuple(
-            Member(name, axis)
-            for name, axes in layouts.items()
-            for axis, factors in enumerate(axes)
-            if names[atom] in {factor.dimension for factor in factors}
-        )
-        touched = {member.parameter for member in members}
-        dimensions.append(
-            Dimension(
-                name=names[atom],
-                size=spaces.space(atom).size,
-                kind=kinds[atom],
-                members=members,
-                parameters=sum(elements[name] for name in touched),
-                macs=sum(read.macs for read in tracer.reads if read.parameter in touched),
-                reason="; ".join(spaces.space(atom).fixed),
-            )
-        )
-    node_layouts = {node: layout(axes) for node, axes in tracer.axes.items()}
+    layouts = {name: tuple(axis_layout(axis) for axis in axes) for name, axes in owned.items()}
     return DimensionGraph(
-        tuple(dimensions),
+        tuple(_dimension(atom, names, kinds, layouts, tracer) for atom in atoms),
         layouts,
         module,
         tuple(tracer.reads),
         tuple(tracer.norms),
         tuple(tracer.lookups),
-        node_layouts,
+        {node: tuple(axis_layout(axis) for axis in axes) for node, axes in tracer.axes.items()},
+        {
+            node: tuple(tuple(axis_layout(axis) for axis in axes) for axes in outputs)
+            for node, outputs in tracer.tuples.items()
+        },
+    )
+
+
+def _dimension(
+    atom: int, names: Mapping[int, str], kinds: Mapping[int, str], layouts: Mapping[str, Layout], tracer: AxisTracer
+) -> Dimension:
+    members = tuple(
+        Member(name, axis)
+        for name, layout in layouts.items()
+        for axis, factors in enumerate(layout)
+        if names[atom] in axis_names(factors)
+    )
+    touched = {member.parameter for member in members}
+    space = tracer.spaces.space(atom)
+    return Dimension(
+        name=names[atom],
+        size=space.size,
+        kind=kinds[atom],
+        members=members,
+        parameters=sum(prod(axis_size(axis) for axis in layouts[name]) for name in touched),
+        macs=sum(read.macs for read in tracer.reads if read.parameter in touched),
+        reason="; ".join(space.fixed),
     )
 
 
@@ -225,101 +266,10 @@ def _is_resizable(node: Node) -> bool:
     return node.op == "get_attr" and isinstance(value, Tensor) and value.is_floating_point()
 
 
-def _tied(module: GraphModule, owned: Mapping[str, list[Axis]]) -> dict[str, list[Axis]]:
-    """Other names of the same tensors."""
-    by_identity = {id(module.get_parameter(name)): axes for name, axes in owned.items() if _is_parameter(module, name)}
-    return {
-        name: by_identity[id(tensor)]
-        for name, tensor in module.named_parameters(remove_duplicate=False)
-        if name not in owned and id(tensor) in by_identity
-    }
-
-
-def _is_parameter(module: nn.Module, name: str) -> bool:
-    try:
-        module.get_parameter(name)
-    except AttributeError:
-        return False
-    return True
-
-
-def _kind(tracer: AxisTracer, atom: int, owned: Mapping[str, list[Axis]]) -> str:
-    space = tracer.spaces.space(atom)
-    products = [
-        leaves
-        for axes in owned.values()
-        for axis in axes
-        if atom in (leaves := tracer.spaces.leaves(axis)) and leaves[1:]
-    ]
+def _kind(spaces: AxisSpaces, atom: int, in_product: bool) -> str:
+    space = spaces.space(atom)
     if space.fixed:
         return "fixed"
-    if products and not space.nonlinear:
-        space.fixed.append("the inner factor of a product axis")
-        return "fixed"
     if space.nonlinear:
-        return "heads" if space.head and products else "permutation"
+        return "heads" if space.head and in_product else "permutation"
     return "linear"
-
-
-def _names(
-    atoms: list[int], kinds: Mapping[int, str], tracer: AxisTracer, owned: Mapping[str, list[Axis]]
-) -> dict[int, str]:
-    """Names by role: hidden is the linear space that most parameters share, vocab the table that an input looks up;
-    families are numbered in traced order."""
-    spaces = tracer.spaces
-    rows = {spaces.leaves(tracer.axes[node.args[0]][0])[0]: ids for node, _, ids in tracer.lookups}  # type: ignore[index]
-    tables = list(rows)
-    looked_up = [atom for atom, ids in rows.items() if ids.op == "placeholder"] or tables
-    vocabulary = max(looked_up, key=lambda atom: spaces.space(atom).size, default=None)
-    uses = {atom: sum(atom in spaces.leaves(axis) for axes in owned.values() for axis in axes) for atom in atoms}
-    linear = [atom for atom in atoms if kinds[atom] == "linear"]
-    hidden = max(linear, key=lambda atom: uses[atom], default=None)
-    convolved = {
-        atom
-        for read in tracer.reads
-        if "conv" in str(read.node.target)
-        for axis in owned[read.parameter][:2]
-        for atom in spaces.leaves(axis)
-    }
-    counts: dict[str, int] = {}
-    names: dict[int, str] = {}
-    for atom in atoms:
-        if atom in (vocabulary, hidden):
-            names[atom] = "vocab" if atom == vocabulary else "hidden"
-            continue
-        family = _family(
-            spaces, atom, kinds[atom], atom in tables, atom in convolved, _between(atom, hidden, spaces, owned)
-        )
-        names[atom] = f"{family}.{counts.setdefault(family, 0)}"
-        counts[family] += 1
-    return names
-
-
-def _between(atom: int, hidden: int | None, spaces: AxisSpaces, owned: Mapping[str, list[Axis]]) -> bool:
-    """Whether every matrix of this space leads from or to `hidden`, as those of a feed-forward block do."""
-    matrices = [
-        classes
-        for axes in owned.values()
-        if len(classes := [leaf for axis in axes for leaf in spaces.leaves(axis)]) > 1 and atom in classes
-    ]
-    return hidden is not None and bool(matrices) and all(hidden in classes for classes in matrices)
-
-
-def _family(spaces: AxisSpaces, atom: int, kind: str, is_table: bool, is_convolved: bool, is_between: bool) -> str:
-    if kind == "heads":
-        return "heads"
-    if kind == "permutation":
-        return "channels" if is_convolved else "ffn" if is_between else "units"
-    if kind == "linear":
-        return "linear"
-    if is_table:
-        return "table"
-    reasons = " ".join(spaces.space(atom).fixed)
-    families = (
-        ("output", "output"),
-        ("input", "input"),
-        ("kernel", "kernel"),
-        ("between activations", "head_dim"),
-        ("inner factor", "head_dim"),
-    )
-    return next((family for word, family in families if word in reasons), "fixed")

@@ -2,22 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from edgefold.axis_rules import LinearRead, NormRead, argument
+from edgefold.axis_tracer import LinearRead, NormRead
 from edgefold.calibration import Batch, Moments, collect_moments, run_batches
-from edgefold.dimensions import DimensionGraph, Factor
+from edgefold.dimensions import DimensionGraph
+from edgefold.layouts import Layout, axis_names, axis_size, layout_names, resized_layout
 from edgefold.low_rank import FactorPair
 from edgefold.projections import (
     Map,
     Projection,
     Selection,
+    axis_energy,
     compose,
+    dimension_moment,
     most_important,
     principal_directions,
     reader_importance,
@@ -30,7 +32,7 @@ class StudentStart:
     """The starting values of a student."""
 
     maps: Mapping[str, Map]
-    layouts: Mapping[str, tuple[tuple[Factor, ...], ...]]
+    layouts: Mapping[str, Layout]
     """Of every parameter, after selections: what is left for the projections to map."""
     sources: Mapping[str, Tensor]
     """Projected parameters before their projections, after selections."""
@@ -54,14 +56,15 @@ def start_student(
     dtype = next(iter(tensors.values())).dtype
     readers = {name: _readers(graph, name) for name in sizes}
     factorized = {f"{pair.module}.weight": pair for pair in factor_pairs}
-    moments = collect_moments(graph.module, _targets(graph, readers, projected, factorized), batches)
+    targets = _targets(graph, readers, projected, factorized)
+    moments = collect_moments(graph.module, targets, batches)
     maps = {
-        name: _projection(graph, name, size, moments)
+        name: _projection(graph, name, size, targets, moments)
         if name in projected
         else _selection(graph, name, size, readers, moments, tensors)
         for name, size in sizes.items()
     }
-    tensors |= _biases_with_lost_means(graph, maps, readers, moments, tensors)
+    tensors |= _biases_with_lost_means(graph, maps, moments, tensors)
     weights = {
         name: compose(tensor.to("cpu", torch.float64), graph.layouts[name], maps) for name, tensor in tensors.items()
     }
@@ -82,11 +85,7 @@ def start_student(
 
 def _readers(graph: DimensionGraph, name: str) -> list[LinearRead]:
     """The products that contract this dimension with a parameter."""
-    return [
-        read
-        for read in graph.reads
-        if name in {factor.dimension for factor in graph.layouts[read.parameter][read.parameter_axis]}
-    ]
+    return [read for read in graph.reads if name in axis_names(graph.layouts[read.parameter][read.parameter_axis])]
 
 
 def _targets(
@@ -105,49 +104,46 @@ def _targets(
 
 
 def _runs_along(graph: DimensionGraph, node: Node, names: set[str]) -> bool:
-    layout = graph.node_layouts[node]
-    return bool(layout) and len(layout[-1]) == 1 and layout[-1][0].dimension in names
+    layout = graph.node_layouts.get(node, ())
+    return bool(layout) and not names.isdisjoint(axis_names(layout[-1]))
 
 
 def _last_axis(node: Node) -> int:
     return len(node.meta["val"].shape) - 1
 
 
-def _projection(graph: DimensionGraph, name: str, size: int, moments: Mapping[Node, Moments]) -> Projection:
+def _projection(
+    graph: DimensionGraph, name: str, size: int, targets: Mapping[Node, int], moments: Mapping[Node, Moments]
+) -> Projection:
     """Activation PCA over every place where the dimension is read or normalised.
 
     Centred where every reader has a bias that can take over the lost part of the mean, else about zero.
     """
-    along = [
-        moment
-        for node, moment in moments.items()
-        if any([factor.dimension for factor in axis] == [name] for axis in graph.node_layouts[node])
-        and moment.size == graph[name].size
-    ]
     centred = all(read.bias for read in _readers(graph, name))
-    return Projection(principal_directions(along, size, centred))
+    along = []
+    for node, moment in moments.items():
+        axis = graph.node_layouts[node][targets[node]]
+        if name in axis_names(axis):
+            along.append(dimension_moment(moment.covariance if centred else moment.uncentred, axis, name))
+    return Projection(principal_directions(along, size))
 
 
 def _biases_with_lost_means(
-    graph: DimensionGraph,
-    maps: Mapping[str, Map],
-    readers: Mapping[str, list[LinearRead]],
-    moments: Mapping[Node, Moments],
-    tensors: Mapping[str, Tensor],
+    graph: DimensionGraph, maps: Mapping[str, Map], moments: Mapping[Node, Moments], tensors: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """b + W (I - P P^T) E[x]: what a projection cuts off the mean of x reaches the reader through its bias instead."""
+    """b + W (I - P P^T) E[x]: what projections cut off the mean of x reaches the reader through its bias instead."""
     biases: dict[str, Tensor] = {}
-    projections = {name: map for name, map in maps.items() if isinstance(map, Projection)}
-    for name, projection in projections.items():
-        for read in readers[name]:
-            layout = graph.layouts[read.parameter][read.parameter_axis]
-            if not read.bias or len(layout) > 1 or read.source not in moments or tensors[read.parameter].dim() != 2:
-                continue
-            mean = moments[read.source].mean
-            lost = mean - projection.matrix @ (projection.matrix.T @ mean)
-            bias = biases.get(read.bias, tensors[read.bias]).to("cpu", torch.float64)
-            weight = tensors[read.parameter].movedim(read.parameter_axis, -1).to("cpu", torch.float64)
-            biases[read.bias] = bias + weight @ lost
+    kept = {name: Projection(map.matrix @ map.matrix.T) for name, map in maps.items() if isinstance(map, Projection)}
+    for read in graph.reads:
+        axis = graph.layouts[read.parameter][read.parameter_axis]
+        if kept.keys().isdisjoint(axis_names(axis)) or not read.bias or read.source not in moments:
+            continue
+        weight = tensors[read.parameter].movedim(read.parameter_axis, -1).to("cpu", torch.float64)
+        bias = biases.get(read.bias, tensors[read.bias]).to("cpu", torch.float64)
+        if weight.dim() != 2 or len(weight) != len(bias):  # a convolution sees less than the mean at its borders
+            continue
+        mean = moments[read.source].mean
+        biases[read.bias] = bias + weight @ (mean - compose(mean, (axis,), kept))
     return biases
 
 
@@ -162,24 +158,16 @@ def _selection(
     """The coordinates that contribute most to their readers; by the weights' energy where nothing reads them so."""
     importance = torch.zeros(graph[name].size, dtype=torch.float64)
     for read in readers[name]:
-        layout = graph.layouts[read.parameter][read.parameter_axis]
-        position = [factor.dimension for factor in layout].index(name)
-        weight = tensors[read.parameter].movedim(read.parameter_axis, -1)
-        if read.source in moments and moments[read.source].size == prod(factor.size for factor in layout):
-            contribution = reader_importance(moments[read.source], weight, layout, position)
+        axis = graph.layouts[read.parameter][read.parameter_axis]
+        if read.source in moments and moments[read.source].size == axis_size(axis):
+            weight = tensors[read.parameter].movedim(read.parameter_axis, -1)
+            contribution = reader_importance(moments[read.source], weight, axis, name)
             importance += contribution / contribution.sum().clamp_min(1e-30)
     if not importance.any():
         for member in graph[name].members:
-            importance += _energy(tensors[member.parameter], graph.layouts[member.parameter], name)
+            axis = graph.layouts[member.parameter][member.axis]
+            importance += axis_energy(tensors[member.parameter], member.axis, axis, name)
     return most_important(importance, size)
-
-
-def _energy(tensor: Tensor, layout: Sequence[Sequence[Factor]], name: str) -> Tensor:
-    """The squared norm of each slice of a parameter along a dimension."""
-    factors = [factor for axis in layout for factor in axis]
-    position = [factor.dimension for factor in factors].index(name)
-    grid = tensor.detach().to("cpu", torch.float64).reshape([factor.size for factor in factors])
-    return grid.movedim(position, 0).reshape(factors[position].size, -1).square().sum(1)
 
 
 def _refit_norms(
@@ -198,20 +186,23 @@ def _refit_norms(
         norm = by_node.get(id(node))
         if norm is None:
             return
-        projection = maps[graph.node_layouts[node][-1][0].dimension]
-        x = _valid(projection.apply(inputs[norm.source].double().cpu(), value.dim() - 1), batch)
-        y = _valid(projection.apply(value.double().cpu(), value.dim() - 1), batch)
-        s = nn.functional.layer_norm(x, (x.shape[-1],), eps=float(argument(node, 4, "eps", 1e-5)))
+        layout = graph.node_layouts[node]
+        last: Layout = (*(() for _ in layout[:-1]), layout[-1])
+        x, y = (_valid(compose(t.double().cpu(), last, maps), batch) for t in (inputs[norm.source], value))
+        s = norm.normalise(x)
         terms = torch.stack([torch.ones_like(s).sum(0), s.sum(0), y.sum(0), (s * s).sum(0), (s * y).sum(0)])
         sums[norm] = sums.get(norm, torch.zeros_like(terms)) + terms
 
     run_batches(graph.module, batches, observe)
     fitted: dict[str, Tensor] = {}
     for norm, (count, s, y, ss, sy) in sums.items():
-        variance = (ss / count - (s / count) ** 2).clamp_min(1e-12)
-        scale = (sy / count - s * y / count**2) / variance
-        fitted |= {norm.weight: scale} if norm.weight else {}
-        fitted |= {norm.bias: (y - scale * s) / count} if norm.bias else {}
+        if norm.bias:
+            variance = (ss / count - (s / count) ** 2).clamp_min(1e-12)
+            scale = (sy / count - s * y / count**2) / variance
+            fitted[norm.bias] = (y - scale * s) / count
+        else:
+            scale = sy / ss.clamp_min(1e-12)
+        fitted |= {norm.weight: scale - norm.offset} if norm.weight else {}
     return fitted
 
 
@@ -254,14 +245,9 @@ def _frequencies(ids: Node, rows: int, batches: Sequence[Batch]) -> Tensor:
     return counts / counts.sum()
 
 
-def _layouts_after_selection(
-    graph: DimensionGraph, maps: Mapping[str, Map]
-) -> dict[str, tuple[tuple[Factor, ...], ...]]:
+def _layouts_after_selection(graph: DimensionGraph, maps: Mapping[str, Map]) -> dict[str, Layout]:
     selected = {name: map.size for name, map in maps.items() if isinstance(map, Selection)}
-    return {
-        name: tuple(tuple(Factor(f.dimension, selected.get(f.dimension, f.size)) for f in axis) for axis in layout)
-        for name, layout in graph.layouts.items()
-    }
+    return {name: resized_layout(layout, selected) for name, layout in graph.layouts.items()}
 
 
 def _sources(
@@ -279,5 +265,5 @@ def _sources(
     return {
         name: compose(tensor, graph.layouts[name], selections).to(next(iter(graph.module.parameters())).dtype)
         for name, tensor in tensors.items()
-        if name not in free and any(factor.dimension in projected for axis in graph.layouts[name] for factor in axis)
+        if name not in free and not projected.isdisjoint(layout_names(graph.layouts[name]))
     }

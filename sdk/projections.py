@@ -2,15 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from torch import Tensor
 
 from edgefold.calibration import Moments
-from edgefold.dimensions import Factor
-
-Layout = Sequence[Sequence[Factor]]
+from edgefold.layouts import Factor, axis_names, axis_size, copies
 
 
 @dataclass(frozen=True)
@@ -46,32 +43,42 @@ class Selection:
 Map = Projection | Selection
 
 
-def compose(tensor: Tensor, layout: Layout, maps: Mapping[str, Map]) -> Tensor:
-    """W~ = P_b^T W P_a: every axis of a parameter, or factor of an axis, taken through the map of its dimension."""
-    factors = [factor for axis in layout for factor in axis]
-    result = tensor.reshape([factor.size for factor in factors])
-    for position, factor in enumerate(factors):
-        if factor.dimension in maps:
-            result = maps[factor.dimension].apply(result, position)
-    return result.reshape(mapped_shape(layout, {name: map.size for name, map in maps.items()}))
+def compose(tensor: Tensor, layout: Sequence[Sequence[Factor]], maps: Mapping[str, Map]) -> Tensor:
+    """W~ = P_b^T W P_a: every axis of a parameter, factor of an axis, or part of a sum, taken through its map."""
+    result = tensor
+    for position, axis in enumerate(layout):
+        if not maps.keys().isdisjoint(axis_names(axis)):
+            result = _map_axis(result, position, axis, maps)
+    return result
 
 
-def mapped_shape(layout: Layout, new_sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """The shape of a parameter when some dimensions have new sizes."""
-    return tuple(prod(new_sizes.get(factor.dimension, factor.size) for factor in axis) for axis in layout)
+def _map_axis(tensor: Tensor, position: int, axis: Sequence[Factor], maps: Mapping[str, Map]) -> Tensor:
+    """One axis, which is a row-major product of factors."""
+    shape = (*tensor.shape[:position], *(factor.size for factor in axis), *tensor.shape[position + 1 :])
+    grid = tensor.reshape(shape)
+    for place, factor in enumerate(axis, position):
+        grid = _map_factor(grid, place, factor, maps)
+    return grid.flatten(position, position + len(axis) - 1)
 
 
-def principal_directions(moments: Iterable[Moments], size: int, centred: bool = True) -> Tensor:
+def _map_factor(tensor: Tensor, position: int, factor: Factor, maps: Mapping[str, Map]) -> Tensor:
+    if not factor.parts:
+        return maps[factor.dimension].apply(tensor, position) if factor.dimension in maps else tensor
+    pieces = torch.split_with_sizes(tensor, [axis_size(part) for part in factor.parts], dim=position)
+    mapped = [_map_axis(piece, position, part, maps) for piece, part in zip(pieces, factor.parts, strict=True)]
+    return torch.cat(mapped, dim=position)
+
+
+def principal_directions(moments: Iterable[Tensor], size: int) -> Tensor:
     """P: (d, size), orthonormal: the leading eigenvectors of the summed second moments, each normalised to trace 1.
 
-    Normalising keeps the loudest layer from deciding alone; centred moments leave the mean to the biases. At full size
-    P is the identity. The basis is turned (one Householder reflection) so that the direction (1, ..., 1) of the small
-    space, which a layer norm discards, carries the least variance of all.
+    Normalising keeps the loudest layer from deciding alone. At full size P is the identity. The basis is turned (one
+    Householder reflection) so that the direction (1, ..., 1) of the small space, which a layer norm discards, carries
+    the least variance of all.
     """
-    covariances = [moment.covariance if centred else moment.uncentred for moment in moments]
-    if not covariances or size == len(covariances[0]):
+    scaled = [moment / moment.trace().clamp_min(1e-30) for moment in moments]
+    if not scaled or size == len(scaled[0]):
         return torch.eye(size, dtype=torch.float64)
-    scaled = [covariance / covariance.trace().clamp_min(1e-30) for covariance in covariances]
     directions: Tensor = torch.linalg.eigh(torch.stack(scaled).sum(0)).eigenvectors.flip(1)[:, :size]
     return directions @ _least_to_ones(size)
 
@@ -86,21 +93,32 @@ def _least_to_ones(size: int) -> Tensor:
     return torch.eye(size, dtype=torch.float64) - 2 * torch.outer(difference, difference)
 
 
-def reader_importance(moments: Moments, weight: Tensor, layout: Sequence[Factor], position: int) -> Tensor:
-    """What each coordinate contributes to the product that reads it: tr(W_i C_ii W_i^T), shape (d,).
+def reader_importance(moments: Moments, weight: Tensor, axis: Sequence[Factor], name: str) -> Tensor:
+    """What each coordinate of a dimension contributes to the product that reads it: tr(W_i C_ii W_i^T), shape (d,).
 
     Args:
-        moments: of the axis that is read, of size prod(layout).
-        weight: the reading parameter with the contracted axis last: (..., prod(layout)).
-        layout: the factors of that axis.
-        position: which factor the importance is asked for.
+        moments: of the axis that is read, of size n.
+        weight: the reading parameter with the contracted axis last: (..., n).
+        axis: the layout of that axis.
+        name: the dimension.
     """
-    gram = weight.detach().to("cpu", torch.float64).reshape(-1, weight.shape[-1])
-    contribution = (gram.T @ gram) * moments.uncentred
-    sizes = [factor.size for factor in layout]
-    before, size, after = prod(sizes[:position]), sizes[position], prod(sizes[position + 1 :])
-    blocks = contribution.reshape(before, size, after, before, size, after)
-    return torch.einsum("aibcid->i", blocks)
+    rows = weight.detach().to("cpu", torch.float64).reshape(-1, weight.shape[-1])
+    contribution = (rows.T @ rows) * moments.uncentred
+    places = copies(axis, name)
+    return contribution[places[:, :, None], places[:, None, :]].sum((1, 2))
+
+
+def axis_energy(tensor: Tensor, position: int, axis: Sequence[Factor], name: str) -> Tensor:
+    """The squared norm of each slice of a parameter along a dimension of one of its axes: (d,)."""
+    slices = tensor.detach().to("cpu", torch.float64).movedim(position, 0)
+    squares = slices.reshape(len(slices), -1).square().sum(1)
+    return squares[copies(axis, name)].sum(1)
+
+
+def dimension_moment(moment: Tensor, axis: Sequence[Factor], name: str) -> Tensor:
+    """The part of a second moment (n, n) that belongs to one dimension, summed over its copies: (d, d)."""
+    places = copies(axis, name)
+    return moment[places[:, None, :], places[None, :, :]].sum(-1)
 
 
 def most_important(importance: Tensor, size: int) -> Selection:

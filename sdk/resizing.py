@@ -8,19 +8,19 @@ find the predicted layout of every parameter; otherwise the plan is refused.
 
 import copy
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, product
-from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from edgefold.dimensions import DimensionGraph, Factor, trace
+from edgefold.dimensions import DimensionGraph, trace
 from edgefold.errors import InputError
-from edgefold.projections import mapped_shape
+from edgefold.graph_resizing import resize_graph
+from edgefold.layouts import AxisLayout, Factor, axis_names, axis_size, leading_size, resized_layout, resized_shape
 
 MAX_TRIALS = 256
 LEAF_AXES: dict[type[nn.Module], tuple[tuple[str, int], ...]] = {
@@ -60,6 +60,8 @@ class Resized:
     """The new size of every resized dimension, those that had to follow included."""
     edits: tuple[AttributeEdit, ...] = field(default=())
     """Empty when the configuration alone says it all."""
+    is_graph: bool = False
+    """Whether it is the traced graph with its literals rewritten."""
 
 
 def resize_module(
@@ -77,22 +79,31 @@ def resize_module(
         solved = _solve_configuration(model, graph, inputs, changed)
         if solved is not None:
             return Resized(solved.module, {**new_sizes, **solved.sizes})
-    patched = _patch_attributes(model, graph, inputs, changed)
-    return Resized(patched.module, dict(new_sizes), patched.edits)
+    patched, failure = _patch_attributes(model, graph, inputs, changed)
+    if patched is not None:
+        return Resized(patched.module, dict(new_sizes), patched.edits)
+    return Resized(_rewrite_literals(model, graph, inputs, changed, failure), dict(new_sizes), is_graph=True)
 
 
 def apply_edits(model: nn.Module, edits: tuple[AttributeEdit, ...], shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
     """Give a module of the original architecture the attributes and parameter shapes of a resized one, in place."""
     for edit in edits:
         setattr(model.get_submodule(edit.module), edit.attribute, edit.value)
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if name in shapes and tuple(tensor.shape) != tuple(shapes[name]):
-            _replace_tensor(model, name, torch.zeros(shapes[name], dtype=tensor.dtype, device=tensor.device))
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    replaced = {
+        id(tensor): torch.zeros(shapes[name], dtype=tensor.dtype, device=tensor.device)
+        for name, tensor in tensors
+        if name in shapes and tuple(tensor.shape) != tuple(shapes[name])
+    }
+    parameters = {key: nn.Parameter(value) for key, value in replaced.items()}
+    for name, tensor in tensors:  # a tied tensor is replaced under each of its names
+        if id(tensor) in replaced:
+            _replace_tensor(model, name, (parameters if isinstance(tensor, nn.Parameter) else replaced)[id(tensor)])
     return model
 
 
 def _predicted(graph: DimensionGraph, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    return {name: mapped_shape(layout, sizes) for name, layout in graph.layouts.items()}
+    return {name: resized_shape(layout, sizes) for name, layout in graph.layouts.items()}
 
 
 # --- a configuration -------------------------------------------------------------------------------------------------
@@ -103,21 +114,30 @@ def _solve_configuration(
 ) -> Resized | None:
     """Try the integer fields of the configuration that equal an old size, as few of them changed as will do."""
     config: Any = model.config
-    choices = _field_choices(config, graph, changed)
-    candidates = sorted(
-        product(*([(name, value) for value in values] for name, values in choices.items())),
-        key=lambda fields: sum(value != getattr(config, name) for name, value in fields),
-    )
-    for fields in candidates[:MAX_TRIALS]:
-        sizes = _configured_sizes(model, graph, changed, dict(fields))
+    for fields in _candidates(config, graph, changed):
+        sizes = _configured_sizes(model, graph, changed, fields)
         if sizes is None:
             continue
         with torch.random.fork_rng(devices=[]):
-            module = type(model)(_with_fields(config, dict(fields)))
+            module = type(model)(_with_fields(config, fields))
         module = module.to(next(model.parameters()).dtype).eval()
         if _trace_agrees(module, graph, inputs, sizes):
             return Resized(module, sizes)
     return None
+
+
+def _candidates(config: Any, graph: DimensionGraph, changed: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Assignments of integer fields; then those with one field more that the configuration leaves open (None)."""
+    choices = _field_choices(config, graph, changed)
+    assignments = sorted(
+        product(*([(name, value) for value in values] for name, values in choices.items())),
+        key=lambda fields: sum(value != getattr(config, name) for name, value in fields),
+    )[:MAX_TRIALS]
+    yield from (dict(fields) for fields in assignments)
+    unset = [name for name, value in config.to_dict().items() if value is None and hasattr(config, name)]
+    sizes = dict.fromkeys(changed.values())
+    for name, size in islice(product(unset, sizes), MAX_TRIALS // 4):
+        yield from ({**dict(fields), name: size} for fields in assignments[-4:])
 
 
 def _field_choices(config: Any, graph: DimensionGraph, changed: Mapping[str, int]) -> dict[str, list[int]]:
@@ -167,7 +187,12 @@ def _configured_sizes(
 
 
 def _may_follow(graph: DimensionGraph, factor: Factor, size: int, sizes: Mapping[str, int]) -> bool:
-    return factor.dimension not in sizes and size < factor.size and graph[factor.dimension].kind == "permutation"
+    return (
+        not factor.parts
+        and factor.dimension not in sizes
+        and size < factor.size
+        and graph[factor.dimension].kind == "permutation"
+    )
 
 
 # --- attributes ------------------------------------------------------------------------------------------------------
@@ -175,8 +200,11 @@ def _may_follow(graph: DimensionGraph, factor: Factor, size: int, sizes: Mapping
 
 def _patch_attributes(
     model: nn.Module, graph: DimensionGraph, inputs: Mapping[str, Tensor], changed: Mapping[str, int]
-) -> Resized:
-    """Copy the module, replace its tensors, patch its size attributes; try the ambiguous ones in turn."""
+) -> tuple[Resized | None, str]:
+    """Copy the module, replace its tensors, patch its size attributes; try the ambiguous ones in turn.
+
+    None with the reason where no assignment will do.
+    """
     shapes = _predicted(graph, changed)
     certain, choices = _attribute_choices(model, graph, shapes, changed)
     failure = "no assignment of its size attributes gives the predicted shapes"
@@ -192,12 +220,32 @@ def _patch_attributes(
         if _trace_agrees(module, graph, inputs, changed):
             chosen = _without_needless(model, graph, certain, chosen, shapes, inputs, changed)
             module, edits = _patched(model, certain, chosen, shapes, inputs)
-            return Resized(module, changed, edits)
+            return Resized(module, changed, edits), ""
+    return None, failure
+
+
+def _rewrite_literals(
+    model: nn.Module,
+    graph: DimensionGraph,
+    inputs: Mapping[str, Tensor],
+    changed: Mapping[str, int],
+    failure: str,
+) -> nn.Module:
+    """The traced graph with its literals rewritten; refused where that does not run or is laid out otherwise."""
+    module = resize_graph(graph, changed)
+    try:
+        with torch.no_grad():
+            module(**inputs)
+    except Exception as error:
+        failure = f"{failure}; nor does the traced graph run at them: {str(error).strip().splitlines()[0]}"
+    else:
+        if _trace_agrees(module, graph, inputs, changed):
+            return module
+        failure = f"{failure}; and the traced graph has another layout at them"
     wanted = ", ".join(f"{name} {graph[name].size} -> {size}" for name, size in changed.items())
     raise InputError(
-        f"{type(model).__name__} cannot be built at the sizes {wanted}: {failure}. A size written as a literal "
-        "in forward "
-        "cannot be changed from outside; make it an attribute of the module, or leave that dimension out of the plan."
+        f"{type(model).__name__} cannot be built at the sizes {wanted}: {failure}. Make the size an "
+        "attribute of the module that forward reads, or leave that dimension out of the plan."
     )
 
 
@@ -271,7 +319,7 @@ def _attribute_choices(
             for name, _ in module.named_parameters(recurse=False)
             if (full := _join(path, name)) in shapes
         }
-        leaf = _leaf_edits(path, module, own)
+        leaf = _leaf_edits(path, module, own, graph, changed)
         if leaf is not None:
             certain += leaf
             continue
@@ -289,36 +337,59 @@ def _attribute_choices(
     return certain, choices
 
 
-def _leaf_edits(path: str, module: nn.Module, own: Mapping[str, tuple[int, ...]]) -> list[AttributeEdit] | None:
+def _leaf_edits(
+    path: str,
+    module: nn.Module,
+    own: Mapping[str, tuple[int, ...]],
+    graph: DimensionGraph,
+    changed: Mapping[str, int],
+) -> list[AttributeEdit] | None:
     """The edits of one of torch's own layers; None for any other module."""
-    if isinstance(module, nn.LayerNorm):
-        return [AttributeEdit(path, "normalized_shape", own["weight"])] if "weight" in own else []
-    if isinstance(module, nn.modules.conv._ConvNd):
-        if "weight" not in own:
-            return []
-        depthwise = module.groups > 1
-        outputs = own["weight"][0]
-        inputs, groups = (outputs, outputs) if depthwise else (own["weight"][1], 1)
-        pairs = {"out_channels": outputs, "in_channels": inputs, "groups": groups}
-        return [AttributeEdit(path, name, value) for name, value in pairs.items()]
-    for leaf, axes in LEAF_AXES.items():
-        if isinstance(module, leaf):
-            return [AttributeEdit(path, name, own["weight"][axis]) for name, axis in axes if "weight" in own]
-    return None
+
+    def groups(count: int) -> int:
+        return leading_size(graph.layouts[_join(path, "weight")][0], count, changed) if count > 1 else 1
+
+    values: dict[str, Any]
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        values = {"normalized_shape": own.get("weight")}
+    elif isinstance(module, nn.GroupNorm):
+        values = {"num_channels": own["weight"][0], "num_groups": groups(module.num_groups)} if "weight" in own else {}
+    elif isinstance(module, nn.modules.conv._ConvNd):
+        count = groups(module.groups) if "weight" in own else 1
+        names = ("in_channels", "out_channels") if module.transposed else ("out_channels", "in_channels")
+        outer, inner = own["weight"][:2] if "weight" in own else (0, 0)
+        values = {names[0]: outer, names[1]: inner * count, "groups": count} if "weight" in own else {}
+    else:
+        axes = next((axes for leaf, axes in LEAF_AXES.items() if isinstance(module, leaf)), None)
+        if axes is None:
+            return None
+        values = {name: own["weight"][axis] for name, axis in axes} if "weight" in own else {}
+    return [AttributeEdit(path, name, value) for name, value in values.items() if value is not None]
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------
 
 
 def _axis_sizes(graph: DimensionGraph, changed: Mapping[str, int]) -> list[tuple[int, int]]:
-    """Old and new sizes of whole parameter axes that are products (heads x head_dim)."""
+    """Old and new sizes of parameter axes, and of the products they consist of (heads x head_dim)."""
     pairs = []
     for layout in graph.layouts.values():
         for axis in layout:
-            if len(axis) > 1 and any(factor.dimension in changed for factor in axis):
-                old = prod(factor.size for factor in axis)
-                pairs.append((old, prod(changed.get(factor.dimension, factor.size) for factor in axis)))
-    return list(dict.fromkeys(pairs))
+            if not changed.keys().isdisjoint(axis_names(axis)):
+                for piece in _pieces(axis):
+                    (resized,) = resized_layout((piece,), changed)
+                    pairs.append((axis_size(piece), axis_size(resized)))
+    return [pair for pair in dict.fromkeys(pairs) if pair[0] != pair[1]]
+
+
+def _pieces(axis: AxisLayout) -> Iterator[AxisLayout]:
+    """Every run of successive factors of an axis, and those inside its sums: what a size attribute may state."""
+    for start in range(len(axis)):
+        for stop in range(start + 1, len(axis) + 1):
+            yield axis[start:stop]
+    for factor in axis:
+        for part in factor.parts:
+            yield from _pieces(part)
 
 
 def _trace_agrees(
@@ -329,23 +400,23 @@ def _trace_agrees(
         traced = trace(module, inputs)
     except InputError:
         return False
-    found = {name: [[f.size for f in axis] for axis in layout] for name, layout in traced.layouts.items()}
-    predicted = {
-        name: [[sizes.get(f.dimension, f.size) for f in axis] for axis in layout]
-        for name, layout in graph.layouts.items()
-    }
-    return _without_ones(found) == _without_ones(predicted)
+    found = {name: _size_tree(layout) for name, layout in traced.layouts.items()}
+    return found == {name: _size_tree(resized_layout(layout, sizes)) for name, layout in graph.layouts.items()}
 
 
-def _without_ones(layouts: Mapping[str, list[list[int]]]) -> dict[str, list[list[int]]]:
-    return {name: [[size for size in axis if size != 1] for axis in layout] for name, layout in layouts.items()}
+def _size_tree(layout: Sequence[AxisLayout]) -> list[Any]:
+    """The sizes of all factors, and of the parts of sums, without those of size 1."""
+    return [
+        [[_size_tree(factor.parts), factor.size] if factor.parts else factor.size for factor in axis if factor.size > 1]
+        for axis in layout
+    ]
 
 
 def _replace_tensor(model: nn.Module, name: str, value: Tensor) -> None:
     path, _, attribute = name.rpartition(".")
     owner = model.get_submodule(path)
-    if attribute in owner._parameters:
-        setattr(owner, attribute, nn.Parameter(value))
+    if isinstance(value, nn.Parameter):
+        setattr(owner, attribute, value)
     else:
         owner.register_buffer(attribute, value)
 

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from edgefold.calibration import Batch
-from edgefold.dimensions import DimensionGraph, Factor, check_inputs, trace
+from edgefold.dimensions import DimensionGraph, check_inputs, trace
 from edgefold.errors import InputError
 from edgefold.initialisation import StudentStart, start_student
+from edgefold.layouts import Layout, layout_names
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
 from edgefold.plans import LowRank, Plan, Project, Select
 from edgefold.projections import Map, Projection, compose
@@ -88,8 +89,8 @@ class Student(nn.Module):
             if name in sources or (self.mode == "projection" and name in self.layouts and not is_norm):
                 parameter.requires_grad_(False)
 
-    def _is_projected(self, layout: tuple[tuple[Factor, ...], ...]) -> bool:
-        return any(_key(factor.dimension) in self.projections for axis in layout for factor in axis)
+    def _is_projected(self, layout: Layout) -> bool:
+        return any(_key(name) in self.projections for name in layout_names(layout))
 
     def projection(self, dimension: str) -> Tensor | None:
         """P: (d, p) of a dimension, or None where it has none."""
@@ -119,13 +120,17 @@ def build_student(
     inputs: Batch,
     calibration: Iterable[Batch],
     mode: str = "weights",
+    *,
+    graph: DimensionGraph | None = None,
 ) -> Student:
     """Copy the teacher under a plan; the teacher is not modified.
 
     Args:
         inputs: example keyword tensors of forward, at least 2 rows.
         calibration: batches of such tensors (a few hundred samples), from which projections, importances and factors
-        start. mode: what training will change, see `Student`.
+            start.
+        mode: what training will change, see `Student`.
+        graph: of the teacher, where it has been traced already.
 
     Raises:
         InputError: the plan does not fit the model, the architecture cannot be built at these sizes, or calibration
@@ -135,7 +140,7 @@ def build_student(
         raise InputError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}.")
     check_inputs(inputs)
     batches = list(calibration)
-    graph = trace(teacher, inputs)
+    graph = graph or trace(teacher, inputs)
     new_sizes = resolve_sizes(graph, plan)
     resized = resize_module(teacher, graph, inputs, new_sizes)
     factor_pairs = find_factor_pairs(resized.module, [step for step in plan.steps if isinstance(step, LowRank)])
@@ -220,7 +225,7 @@ def _matches(graph: DimensionGraph, module: nn.Module) -> tuple[Match, ...]:
 
 
 def _last_dimension(graph: DimensionGraph, node: torch.fx.Node) -> str:
-    layout = graph.node_layouts[node]
+    layout = graph.node_layouts.get(node)
     return layout[-1][0].dimension if layout and len(layout[-1]) == 1 else ""
 
 

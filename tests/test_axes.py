@@ -54,3 +54,70 @@ def test_products_that_do_not_line_up_become_fixed() -> None:
     spaces.reshape([b], [2, 6], "view")
     spaces.unify(a, b, "add")
     assert all(spaces.space(atom).fixed for atom in (*spaces.leaves(a), *spaces.leaves(b)))
+
+
+def test_a_split_makes_a_sum_and_what_was_unified_follows() -> None:
+    spaces = AxisSpaces()
+    a, weight = spaces.new(12), spaces.new(12)
+    spaces.unify(a, weight, "linear")
+    left, right = spaces.cut(a, [8, 4], "split")
+    assert list(spaces.atoms(weight)) == [*left, *right]
+    spaces.mark_nonlinear(left)
+    assert [spaces.space(atom).nonlinear for atom in spaces.atoms(weight)] == [True, False]
+
+
+def test_joining_the_pieces_gives_the_same_classes() -> None:
+    spaces = AxisSpaces()
+    a = spaces.new(12)
+    pieces = spaces.cut(a, [5, 4, 3], "split")
+    spaces.unify(spaces.concatenate(pieces), a, "cat")
+    assert not any(spaces.space(atom).fixed for atom in spaces.atoms(a))
+    assert [spaces.space(atom).size for atom in spaces.atoms(a)] == [5, 4, 3]
+
+
+def test_sums_with_other_bounds_are_cut_finer() -> None:
+    spaces = AxisSpaces()
+    a, b = spaces.new(12), spaces.new(12)
+    spaces.cut(a, [8, 4], "split")
+    spaces.cut(b, [6, 6], "split")
+    spaces.unify(a, b, "add")
+    assert [spaces.space(atom).size for atom in spaces.atoms(a)] == [6, 2, 4]
+    assert list(spaces.atoms(a)) == [spaces.find(atom) for atom in spaces.atoms(b)]
+
+
+def test_swapped_halves_become_one_class() -> None:
+    """Rotary embedding: cat(-x2, x1) added to x ties the halves."""
+    spaces = AxisSpaces()
+    x = spaces.new(8)
+    first, second = spaces.cut(x, [4, 4], "slice")
+    spaces.unify(spaces.concatenate([second, first]), x, "add")
+    assert len(set(spaces.atoms(x))) == 1
+
+
+def test_heads_of_a_fused_product_are_cut_apart() -> None:
+    """(2 + 1 + 1) heads x 3: the cut falls on whole heads, so each piece is heads x 3."""
+    spaces = AxisSpaces()
+    fused = spaces.new(12)
+    heads, inner = spaces.reshape([fused], [4, 3], "view")
+    pieces = spaces.cut(fused, [6, 3, 3], "split")
+    assert [spaces.size(piece) for piece in pieces] == [6, 3, 3]
+    assert all(spaces.leaves(piece)[-1:] == spaces.leaves(inner) for piece in pieces)
+    assert [spaces.space(atom).size for atom in spaces.atoms(heads)] == [2]
+
+
+def test_a_sum_of_equal_parts_and_a_product_are_one() -> None:
+    spaces = AxisSpaces()
+    total, product = spaces.new(12), spaces.new(12)
+    parts = spaces.cut(total, [4, 4, 4], "chunk")
+    count, inner = spaces.reshape([product], [3, 4], "view")
+    spaces.unify(total, product, "linear")
+    assert {spaces.find(part[0]) for part in parts} == {spaces.find(inner[0])}
+    assert spaces.space(count[0]).fixed
+
+
+def test_a_cut_through_a_product_is_fixed_not_wrong() -> None:
+    spaces = AxisSpaces()
+    a = spaces.new(12)
+    heads, inner = spaces.reshape([a], [3, 4], "view")
+    left, right = spaces.cut(a, [5, 7], "split")
+    assert all("cut by split" in spaces.space(atom).fixed for atom in (*heads, *inner, *left, *right))

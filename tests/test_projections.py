@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgefold.calibration import Moments
-from edgefold.dimensions import Factor
+from edgefold.layouts import Factor, copies, resized_shape
 from edgefold.projections import (
     Projection,
     Selection,
@@ -34,27 +34,31 @@ def correlated(n: int, size: int, seed: int = 0) -> torch.Tensor:
 @given(size=st.integers(2, 12), kept=st.integers(1, 12))
 def test_principal_directions_are_orthonormal(size: int, kept: int) -> None:
     kept = min(size, kept)
-    directions = principal_directions([moments_of(correlated(40, size))], kept)
+    directions = principal_directions([moments_of(correlated(40, size)).covariance], kept)
     torch.testing.assert_close(directions.T @ directions, torch.eye(kept, dtype=torch.float64))
 
 
 def test_principal_directions_keep_the_most_variance() -> None:
     moments = moments_of(correlated(200, 10))
-    directions = principal_directions([moments], 4)
+    directions = principal_directions([moments.covariance], 4)
     kept = (directions.T @ moments.covariance @ directions).trace()
     torch.testing.assert_close(kept, torch.linalg.eigvalsh(moments.covariance)[-4:].sum())
 
 
 def test_the_direction_a_layer_norm_discards_carries_the_least_variance() -> None:
     moments = moments_of(correlated(200, 10))
-    small = principal_directions([moments], 4).T @ moments.covariance @ principal_directions([moments], 4)
+    small = (
+        principal_directions([moments.covariance], 4).T
+        @ moments.covariance
+        @ principal_directions([moments.covariance], 4)
+    )
     ones = torch.full((4,), 0.5, dtype=torch.float64)
     torch.testing.assert_close(ones @ small @ ones, torch.linalg.eigvalsh(moments.covariance)[-4])
 
 
 def test_full_size_is_the_identity() -> None:
     torch.testing.assert_close(
-        principal_directions([moments_of(correlated(30, 5))], 5), torch.eye(5, dtype=torch.float64)
+        principal_directions([moments_of(correlated(30, 5)).covariance], 5), torch.eye(5, dtype=torch.float64)
     )
 
 
@@ -73,12 +77,32 @@ def test_compose_selects_whole_heads() -> None:
     assert torch.equal(kept, torch.cat([weight[:4], weight[8:]]))
 
 
+def test_compose_maps_the_parts_of_a_sum() -> None:
+    """Fused query, key and value: each block of rows through its own maps."""
+    weight = torch.randn(8, 3, dtype=torch.float64)
+    wide, narrow = (Factor("heads", 2), Factor("head_dim", 2)), (Factor("groups", 2),)
+    layout = ((Factor("", 8, (wide, narrow, narrow)),), (Factor("hidden", 3),))
+    p = Projection(torch.randn(2, 1, dtype=torch.float64))
+    found = compose(weight, layout, {"heads": Selection(torch.tensor([1])), "groups": p})
+    expected = torch.cat([weight[2:4], p.matrix.T @ weight[4:6], p.matrix.T @ weight[6:]])
+    torch.testing.assert_close(found, expected)
+    assert found.shape == resized_shape(layout, {"heads": 1, "groups": 1})
+
+
+def test_copies_are_found_in_products_and_sums() -> None:
+    product = (Factor("a", 2), Factor("b", 3))
+    assert copies(product, "a").tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert copies(product, "b").tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert copies((Factor("", 5, ((Factor("c", 3),), (Factor("a", 2),))),), "a").tolist() == [[3], [4]]
+    assert copies((Factor("", 4, ((Factor("a", 2),), (Factor("a", 2),))),), "a").tolist() == [[0, 2], [1, 3]]
+
+
 def test_importance_is_the_energy_each_coordinate_adds() -> None:
     """Without correlation it is E[x_i^2] |W_i|^2; for a head it is the energy of the head's whole contribution."""
     x = correlated(100, 6)
     weight = torch.randn(4, 6, dtype=torch.float64)
     factors = (Factor("heads", 3), Factor("head_dim", 2))
-    found = reader_importance(moments_of(x), weight, factors, 0)
+    found = reader_importance(moments_of(x), weight, factors, "heads")
     expected = torch.stack(
         [(x[:, [2 * i, 2 * i + 1]] @ weight[:, [2 * i, 2 * i + 1]].T).square().sum(1).mean() for i in range(3)]
     )

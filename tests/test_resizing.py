@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from edgefold.dimensions import trace
-from edgefold.errors import InputError
 from edgefold.resizing import resize_module
 
 
@@ -67,7 +66,7 @@ def test_a_number_that_only_looks_like_a_size_keeps_its_value() -> None:
     assert (resized.module.width, resized.module.repeats) == (6, 12)
 
 
-def test_an_impossible_size_is_refused_with_what_stands_in_the_way() -> None:
+def test_a_size_that_only_a_literal_states_is_rewritten_in_the_traced_graph() -> None:
     class Literal(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -77,5 +76,18 @@ def test_an_impossible_size_is_refused_with_what_stands_in_the_way() -> None:
             return self.out(self.inner(x).view(-1, 12))
 
     model, x = Literal(), {"x": torch.randn(3, 4)}
-    with pytest.raises(InputError, match=r"hidden 12 -> 6.*make it an attribute of the module"):
-        resize_module(model, trace(model, x), x, {"hidden": 6})
+    resized = resize_module(model, trace(model, x), x, {"hidden": 6})
+    assert resized.is_graph
+    assert resized.module(**x).shape == (3, 2)
+    assert dict(resized.module.named_parameters())["inner.weight"].shape == (6, 4)
+
+
+def test_tied_weights_stay_tied(text_batch: Callable[..., Any]) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(n_embd=24, n_layer=1, n_head=3, vocab_size=101, n_positions=64, use_cache=False)
+    model = GPT2LMHeadModel(config).eval()
+    resized = resize_module(model, trace(model, text_batch()), text_batch(), {"hidden": 16})
+    assert resized.edits
+    assert resized.module.lm_head.weight is resized.module.transformer.wte.weight
+    assert resized.module.lm_head.weight.shape == (101, 16)

@@ -152,23 +152,6 @@ def test_the_calibrated_start_beats_a_random_one() -> None:
     torch.testing.assert_close(student(**x), teacher(**x), rtol=1e-9, atol=1e-9)
 
 
-class Literal(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner, self.out = nn.Linear(4, 12), nn.Linear(12, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.inner(x).view(-1, 12))
-
-
-def test_a_size_written_in_forward_is_refused_with_its_line() -> None:
-    x = {"x": torch.randn(3, 4)}
-    with pytest.raises(
-        InputError, match=r"(?s)Literal cannot be built at the sizes hidden 12 -> 6.*test_students\.py:\d+"
-    ):
-        build_student(Literal(), Plan([Project("hidden", 6)]), x, [x])
-
-
 @pytest.mark.parametrize(
     ("step", "message"),
     [
