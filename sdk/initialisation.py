@@ -12,7 +12,7 @@ from torch.fx import Node
 from edgefold.axis_rules import LinearRead, NormRead, argument
 from edgefold.calibration import Batch, Moments, collect_moments, run_batches
 from edgefold.dimensions import DimensionGraph, Factor
-from edgefold.low_rank import FactorPair
+from edgefold.low_rank import FactorPair, keep_energy
 from edgefold.projections import (
     Map,
     Projection,
@@ -37,7 +37,7 @@ class StudentStart:
     weights: Mapping[str, Tensor]
     """Every parameter and floating-point buffer at its new size."""
     factors: Mapping[str, tuple[Tensor, Tensor]]
-    """(out, rank) and (rank, in) for each factorized module."""
+    """(out, rank) and (rank, in) for each factorized module; those left dense are not here."""
 
 
 def start_student(
@@ -67,10 +67,13 @@ def start_student(
     }
     norms = [norm for norm in graph.norms if _runs_along(graph, norm.source, projected)]
     weights |= _refit_norms(graph, norms, maps, batches)
-    factors = {
-        pair.module: _factors(graph, name, pair, weights[name], maps, moments, batches)
-        for name, pair in factorized.items()
-    }
+    factors = {}
+    for name, pair in list(factorized.items()):
+        kept = keep_energy(pair, *_factors(graph, name, pair, weights[name], maps, moments, batches))
+        if kept is None:  # dense, and composed like any other weight
+            del factorized[name]
+        else:
+            factors[pair.module] = kept
     return StudentStart(
         maps=maps,
         layouts=_layouts_after_selection(graph, maps),
