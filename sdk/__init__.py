@@ -9,17 +9,20 @@ if TYPE_CHECKING:
     from edgefold.distillation import Objective
     from edgefold.errors import DeviceError, EdgefoldError, GateError, InputError
     from edgefold.folding import fold
-    from edgefold.plans import LowRank, Plan, Project, Select
+    from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
     from edgefold.students import Student, build_student
     from edgefold.training import CompressionTrainer
+    from edgefold.vocabularies import trim_vocabulary, used_tokens
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Bottleneck": "plans",
     "CompressionTrainer": "training",
     "DeviceError": "errors",
     "Dimension": "dimensions",
     "DimensionGraph": "dimensions",
+    "DropLayers": "plans",
     "EdgefoldError": "errors",
     "GateError": "errors",
     "InputError": "errors",
@@ -28,20 +31,25 @@ _HOME = {
     "Plan": "plans",
     "Project": "plans",
     "Select": "plans",
+    "ShareLayers": "plans",
     "Student": "students",
     "build_student": "students",
     "fold": "folding",
     "load_student": "checkpoints",
     "save_student": "checkpoints",
     "trace": "dimensions",
+    "trim_vocabulary": "vocabularies",
+    "used_tokens": "vocabularies",
 }
 """Public names and the module each lives in; loaded on first use (PEP 562), so that `import edgefold` stays light."""
 
 __all__ = [
+    "Bottleneck",
     "CompressionTrainer",
     "DeviceError",
     "Dimension",
     "DimensionGraph",
+    "DropLayers",
     "EdgefoldError",
     "GateError",
     "InputError",
@@ -50,12 +58,15 @@ __all__ = [
     "Plan",
     "Project",
     "Select",
+    "ShareLayers",
     "Student",
     "build_student",
     "fold",
     "load_student",
     "save_student",
     "trace",
+    "trim_vocabulary",
+    "used_tokens",
 ]
 
 

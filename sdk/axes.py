@@ -36,7 +36,7 @@ class AxisSpaces:
         self._parent: list[int] = []
         self._space: dict[int, Space] = {}
 
-    # --- what there is ---------------------------------------------------
+    # --- what there is ------------------------------------------------------------
 
     def new(self, size: int, fixed: str | None = None) -> Axis:
         """A fresh axis of the given size; the empty product when the size is 1."""
@@ -86,7 +86,7 @@ class AxisSpaces:
             for part in self._space[leaf].parts or ():
                 yield from self.products(part)
 
-    # --- what is learned of them ---------------------------------------------------
+    # --- what is learned of them ------------------------------------------------------------
 
     def mark_nonlinear(self, axis: Axis) -> None:
         for atom in self.atoms(axis):
@@ -150,7 +150,7 @@ class AxisSpaces:
         for each in parts:
             self.unify(each, part, where)
 
-    # --- products ---------------------------------------------------
+    # --- products ------------------------------------------------------------
 
     def reshape(self, axes: list[Axis], shape: list[int], where: str) -> list[Axis]:
         """The axes of a row-major reshape: products are merged and split, and refined where a cut falls inside."""
@@ -194,7 +194,7 @@ class AxisSpaces:
         self._refine(atom, (first, second))
         return first, second
 
-    # --- sums ---------------------------------------------------
+    # --- sums ------------------------------------------------------------
 
     def concatenate(self, axes: Sequence[Axis]) -> Axis:
         """The direct sum of axes."""
@@ -267,7 +267,7 @@ class AxisSpaces:
             bounds.append(bounds[-1] + self.size(part))
         return bounds
 
-    # --- the union-find -------------------------------------------------------------------------------------------------
+    # --- the union-find ------------------------------------------------------------
 
     def _refine(self, atom: int, factors: Axis) -> None:
         space = self._space[atom]

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from edgefold.arrangements import arrange, describe_arrangement, share
 from edgefold.errors import InputError
 from edgefold.low_rank import FactorPair, factorize
 from edgefold.resizing import AttributeEdit, apply_edits
@@ -79,7 +80,7 @@ def load_student(folder: str | Path, architecture: nn.Module | None = None) -> n
     if manifest["uniform"]:
         model = _model_class(folder, manifest).from_pretrained(folder, local_files_only=True)
         return cast(nn.Module, model).eval()
-    skeleton = _skeleton(folder, manifest, architecture)
+    skeleton = arrange(_skeleton(folder, manifest, architecture), manifest)
     modules = dict(skeleton.named_modules())
     for path, rank in manifest["factor_pairs"].items():
         if isinstance(modules.get(path), nn.Linear | nn.Embedding):
@@ -90,7 +91,7 @@ def load_student(folder: str | Path, architecture: nn.Module | None = None) -> n
         for name, value in attributes.items()
     )
     shapes = {name: tuple(shape) for name, shape in manifest["shapes"].items()}
-    _load_weights(_edited(skeleton, edits, shapes, folder), folder)
+    _load_weights(share(_edited(skeleton, edits, shapes, folder), manifest), folder)
     return skeleton.eval()
 
 
@@ -147,6 +148,7 @@ def _write_manifest(folder: Path, plain: nn.Module, uniform: bool, lineage: Mapp
         "attributes": {} if uniform else _size_attributes(plain),
         "shapes": {} if uniform else {name: list(tensor.shape) for name, tensor in _tensors(plain).items()},
         "factor_pairs": {} if uniform else _factor_pairs(plain),
+        **({} if uniform else describe_arrangement(plain)),
         "lineage": dict(lineage),
         "sha256": {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }

@@ -34,6 +34,7 @@ from edgefold.text_classification import (
 )
 from edgefold.text_data import TextSplits, read_splits
 from edgefold.training import CompressionTrainer
+from edgefold.vocabularies import trim_vocabulary, used_tokens
 
 FOLD_TOLERANCE = 1e-5
 TEACHER_CACHE_GIB = 4.0
@@ -73,6 +74,8 @@ def compress(
     tokenizer = AutoTokenizer.from_pretrained(recipe.teacher, local_files_only=True)
     teacher = _load_teacher(recipe)
     splits = _read(recipe, teacher)
+    whole = (teacher, tokenizer)
+    teacher, tokenizer = _with_vocabulary(recipe, teacher, tokenizer, splits)
     train, validation, test = (
         TokenizedText(examples, tokenizer, recipe.data.max_length)
         for examples in (splits.train, splits.validation, splits.test)
@@ -83,6 +86,8 @@ def compress(
     inputs = batches[len(batches) // 2]
     student = build_student(teacher, recipe.to_plan(), inputs, batches, recipe.training.mode)
     metrics = {"calibration_seconds": time.perf_counter() - begun}
+    if recipe.vocabulary is not None:
+        metrics["vocabulary_size"] = float(len(tokenizer))
     metrics["untrained_accuracy"] = accuracy(student, validation, tokenizer)
     progress("calibrate", 1, 1, metrics)
 
@@ -107,7 +112,7 @@ def compress(
     metrics["fold_error"] = _fold_error(student, plain, validation.batches(tokenizer, 16, 64))
     metrics["validation_accuracy"] = accuracy(plain, validation, tokenizer)
     metrics["test_accuracy"] = accuracy(plain, test, tokenizer)
-    metrics["teacher_test_accuracy"] = accuracy(teacher, test, tokenizer)
+    metrics["teacher_test_accuracy"] = _accuracy_of_whole(*whole, splits, recipe)
     metrics["seconds"] = time.perf_counter() - started
     dimensions = _resized(student, list(trace(teacher, inputs).dimensions))
     result = CompressionResult(out, metrics, curve(trainer), dimensions)
@@ -157,6 +162,19 @@ def _load_teacher(recipe: Recipe) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"The teacher {recipe.teacher} cannot be opened: {str(error).splitlines()[0]}") from error
     return teacher.float().eval()
+
+
+def _with_vocabulary(recipe: Recipe, teacher: Any, tokenizer: Any, splits: TextSplits) -> tuple[Any, Any]:
+    """The pair as it is, or with the tokens of the training texts alone."""
+    if recipe.vocabulary is None:
+        return teacher, tokenizer
+    texts = [example.text for example in splits.train]
+    return trim_vocabulary(teacher, tokenizer, used_tokens(tokenizer, texts, recipe.vocabulary.min_count))
+
+
+def _accuracy_of_whole(teacher: Any, tokenizer: Any, splits: TextSplits, recipe: Recipe) -> float:
+    """The teacher's accuracy on the test texts with its own, whole vocabulary."""
+    return accuracy(teacher.eval(), TokenizedText(splits.test, tokenizer, recipe.data.max_length), tokenizer)
 
 
 def _read(recipe: Recipe, teacher: Any) -> TextSplits:

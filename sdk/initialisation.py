@@ -12,7 +12,7 @@ from edgefold.axis_tracer import LinearRead, NormRead
 from edgefold.calibration import Batch, Moments, collect_moments, run_batches
 from edgefold.dimensions import DimensionGraph
 from edgefold.layouts import Layout, axis_names, axis_size, layout_names, resized_layout
-from edgefold.low_rank import FactorPair
+from edgefold.low_rank import FactorPair, keep_energy
 from edgefold.projections import (
     Map,
     Projection,
@@ -39,7 +39,7 @@ class StudentStart:
     weights: Mapping[str, Tensor]
     """Every parameter and floating-point buffer at its new size."""
     factors: Mapping[str, tuple[Tensor, Tensor]]
-    """(out, rank) and (rank, in) for each factorized module."""
+    """(out, rank) and (rank, in) for each factorized module; those left dense are not here."""
 
 
 def start_student(
@@ -70,10 +70,13 @@ def start_student(
     }
     norms = [norm for norm in graph.norms if _runs_along(graph, norm.source, projected)]
     weights |= _refit_norms(graph, norms, maps, batches)
-    factors = {
-        pair.module: _factors(graph, name, pair, weights[name], maps, moments, batches)
-        for name, pair in factorized.items()
-    }
+    factors = {}
+    for name, pair in list(factorized.items()):
+        kept = keep_energy(pair, *_factors(graph, name, pair, weights[name], maps, moments, batches))
+        if kept is None:  # dense, and composed like any other weight
+            del factorized[name]
+        else:
+            factors[pair.module] = kept
     return StudentStart(
         maps=maps,
         layouts=_layouts_after_selection(graph, maps),

@@ -1,5 +1,6 @@
 """Factor pairs in place of matrices: W = B A as two plain layers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,6 +17,9 @@ class FactorPair:
 
     module: str
     rank: int
+    """Where an energy is given, the largest rank possible, until `keep_energy` has seen the singular values."""
+    energy: float | None = None
+    multiple_of: int = 8
 
 
 def find_factor_pairs(model: nn.Module, steps: Sequence[LowRank]) -> list[FactorPair]:
@@ -33,11 +37,30 @@ def find_factor_pairs(model: nn.Module, steps: Sequence[LowRank]) -> list[Factor
         for name in matched:
             if name in pairs:
                 raise InputError(f"Two LowRank steps match {name}; name it in one of them only.")
-            _check_rank(model, name, step)
-            out_features, in_features = model.get_submodule(name).weight.shape  # type: ignore[misc]
-            if step.rank * (out_features + in_features) < out_features * in_features:
-                pairs[name] = FactorPair(name, step.rank)
+            rank, shape = _check_rank(model, name, step)
+            if step.energy is not None or _is_smaller(rank, shape):
+                pairs[name] = FactorPair(name, rank, step.energy, step.multiple_of)
     return list(pairs.values())
+
+
+def keep_energy(pair: FactorPair, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Cut whitened factors to the smallest rank that keeps the pair's energy; None where dense is no larger.
+
+    With left = U Sigma^(1/2), U orthonormal, the singular values sigma_i are the squared norms of left's columns.
+
+    Args:
+        left: (out, r) and right: (r, in), r the pair's rank; returned as they are where no energy is asked for.
+    """
+    if pair.energy is None:
+        return left, right
+    energies = left.square().sum(0).square().cumsum(0)
+    needed = int((energies < pair.energy * energies[-1]).sum()) + 1
+    rank = min(math.ceil(needed / pair.multiple_of) * pair.multiple_of, left.shape[1])
+    return (left[:, :rank], right[:rank]) if _is_smaller(rank, (left.shape[0], right.shape[1])) else None
+
+
+def _is_smaller(rank: int, shape: tuple[int, int]) -> bool:
+    return rank * (shape[0] + shape[1]) < shape[0] * shape[1]
 
 
 def factorize(model: nn.Module, pair: FactorPair, left: Tensor | None = None, right: Tensor | None = None) -> None:
@@ -79,17 +102,19 @@ def _matches(name: str, where: str) -> bool:
     return fnmatchcase(name, where) or where in name.split(".")
 
 
-def _check_rank(model: nn.Module, name: str, step: LowRank) -> None:
+def _check_rank(model: nn.Module, name: str, step: LowRank) -> tuple[int, tuple[int, int]]:
+    """The rank asked for, the largest possible where it depends on the energy; and the matrix's shape."""
     weight = model.get_submodule(name).weight
     assert isinstance(weight, Tensor)
     limit = min(weight.shape)
-    if step.rank > limit:
+    rank = step.rank or limit
+    if rank > limit:
         raise InputError(
-            f"LowRank(rank={step.rank}) does not fit {name} of shape {tuple(weight.shape)}; choose 1 <= rank <= "
-            f"{limit}."
+            f"LowRank(rank={rank}) does not fit {name} of shape {tuple(weight.shape)}; choose 1 <= rank <= {limit}."
         )
     owners = [full for full, tensor in model.named_parameters(remove_duplicate=False) if tensor is weight]
     if len(owners) > 1:
         raise InputError(
             f"{name} cannot be factorized: its weight is shared by {', '.join(owners)}; leave it out of LowRank."
         )
+    return rank, (weight.shape[0], weight.shape[1])

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from edgefold.errors import InputError
-from edgefold.plans import LowRank, Plan, Project, Select, Step
+from edgefold.plans import STEPS, Plan, Step
 from edgefold.recipe_errors import describe_errors
 from edgefold.recipe_yaml import YamlDocument, parse_yaml
 from edgefold.staging import staged_file
@@ -51,10 +51,37 @@ class ResizeSettings(Section):
 
 
 class LowRankSettings(Section):
-    """Rank of the factors of the matrices that a name or a glob stands for."""
+    """Rank, or energy kept, of the factors of the matrices that a name or a glob stands for."""
 
     where: Name
-    rank: Count
+    rank: Count | None = None
+    energy: Annotated[float, Field(gt=0, le=1)] | None = None
+    multiple_of: Count = 8
+
+
+class DropLayersSettings(Section):
+    """The layers that stay of a stack: by index, or every n-th."""
+
+    keep: tuple[Annotated[int, Field(strict=True, ge=0)], ...] | None = None
+    every: Count | None = None
+    stack: Name | None = None
+
+
+class ShareLayersSettings(Section):
+    """Into how many groups of layers that share their parameters a stack is parted."""
+
+    groups: Count = 1
+    stack: Name | None = None
+    start: Literal["mean", "first"] = "mean"
+
+
+class BottleneckSettings(Section):
+    """The nonlinear projection after each layer of a stack."""
+
+    size: Count
+    where: Name = "layers"
+    activation: Literal["gelu", "relu", "silu"] = "gelu"
+    residual: bool = True
 
 
 class PlanStep(Section):
@@ -63,21 +90,25 @@ class PlanStep(Section):
     project: ResizeSettings | None = None
     select: ResizeSettings | None = None
     low_rank: LowRankSettings | None = None
+    drop_layers: DropLayersSettings | None = None
+    share_layers: ShareLayersSettings | None = None
+    bottleneck: BottleneckSettings | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "PlanStep":
         if len(self.model_fields_set) != 1 or self.to_step() is None:
             given = ", ".join(sorted(self.model_fields_set)) or "nothing"
-            raise ValueError(f"a step has exactly one of project, select, low_rank; got {given}")
+            raise ValueError(f"a step has exactly one of {', '.join(STEPS)}; got {given}")
         return self
 
     def to_step(self) -> Step | None:
-        """The step of a Plan; None only where validation has not been passed."""
-        if self.project:
-            return Project(self.project.dimension, self.project.size)
-        if self.select:
-            return Select(self.select.dimension, self.select.size)
-        return LowRank(self.low_rank.where, self.low_rank.rank) if self.low_rank else None
+        """The step of a Plan; None only where validation has not been passed.
+
+        Raises:
+            InputError: its keys do not go together.
+        """
+        given = {key: settings for key in STEPS if (settings := getattr(self, key)) is not None}
+        return next((STEPS[key](**settings.model_dump()) for key, settings in given.items()), None)
 
 
 class ObjectiveSettings(Section):
@@ -115,6 +146,15 @@ class TrainingSettings(Section):
     """Optimizer steps between the checkpoints from which --resume goes on."""
 
 
+class VocabularySettings(Section):
+    """Which tokens the student knows."""
+
+    keep: Literal["used"] = "used"
+    """Those of the training texts, and what the tokenizer cannot do without."""
+    min_count: Count = 1
+    """How often a token must occur to count as used."""
+
+
 class CalibrationSettings(Section):
     """How much training text the projections start from."""
 
@@ -132,6 +172,8 @@ class Recipe(Section):
     objective: ObjectiveSettings = ObjectiveSettings()
     training: TrainingSettings = TrainingSettings()
     calibration: CalibrationSettings = CalibrationSettings()
+    vocabulary: VocabularySettings | None = None
+    """Leave it out to keep the teacher's vocabulary."""
 
     @field_validator("teacher")
     @classmethod

@@ -1,21 +1,24 @@
 """build_student: a smaller copy of the teacher under a plan, with its trainable projections."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from edgefold.bottlenecks import add_bottlenecks
 from edgefold.calibration import Batch
-from edgefold.dimensions import DimensionGraph, check_inputs, trace
+from edgefold.dimensions import Dimension, DimensionGraph, check_inputs
 from edgefold.errors import InputError
 from edgefold.initialisation import StudentStart, start_student
+from edgefold.layer_dropping import path_before
 from edgefold.layouts import Layout, layout_names
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
-from edgefold.plans import LowRank, Plan, Project, Select
+from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
 from edgefold.projections import Map, Projection, compose
 from edgefold.resizing import AttributeEdit, resize_module
+from edgefold.restructuring import Restructured, restructure
 
 MODES = ("weights", "projection", "all")
 
@@ -29,11 +32,19 @@ class Structure:
     """Old and new size of each resized dimension."""
     edits: tuple[AttributeEdit, ...]
     factor_pairs: tuple[FactorPair, ...]
+    layer_map: Mapping[str, str] = field(default_factory=dict)
+    """Path of each layer of a shortened stack -> its path in the teacher."""
+    shared: Mapping[str, str] = field(default_factory=dict)
+    """Path of each layer that uses another's parameters -> that layer's path."""
+    bottlenecks: tuple[str, ...] = ()
+    """Paths of the layers with a bottleneck."""
+    is_configured: bool = True
+    """Whether the configuration of a Hugging Face model says how many layers were kept."""
 
     @property
     def is_uniform(self) -> bool:
         """Whether the configuration alone describes the student, so that `from_pretrained` opens it."""
-        return not self.edits and not self.factor_pairs
+        return not (self.edits or self.factor_pairs or self.shared or self.bottlenecks) and self.is_configured
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,12 @@ class Match:
 
     module: str
     dimension: str
+    teacher: str = ""
+    """Its path in the teacher; empty where it is the same."""
+
+    @property
+    def teacher_module(self) -> str:
+        return self.teacher or self.module
 
 
 class Student(nn.Module):
@@ -140,22 +157,30 @@ def build_student(
         raise InputError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}.")
     check_inputs(inputs)
     batches = list(calibration)
-    graph = graph or trace(teacher, inputs)
-    new_sizes = resolve_sizes(graph, plan)
-    resized = resize_module(teacher, graph, inputs, new_sizes)
+    reduced = restructure(teacher, plan, inputs)
+    if graph is None or reduced.module is not teacher:
+        graph = reduced.trace(inputs)
+    resized = resize_module(reduced.unshared, graph, inputs, resolve_sizes(graph, plan))
+    reduced.share_in(resized.module.requires_grad_(True))  # a teacher may have been frozen
     factor_pairs = find_factor_pairs(resized.module, [step for step in plan.steps if isinstance(step, LowRank)])
-    start = start_student(teacher, graph, resized.sizes, _projected(graph, plan), factor_pairs, batches)
+    start = start_student(reduced.module, graph, resized.sizes, _projected(graph, plan), factor_pairs, batches)
     _load(resized.module, start.weights)
-    for pair in factor_pairs:
+    factorized = tuple(FactorPair(name, left.shape[1]) for name, (left, _) in start.factors.items())
+    for pair in factorized:
         factorize(resized.module, pair, *start.factors[pair.module])
+    matches = _with_layers(_matches(graph, resized.module), reduced)
+    steps = [step for step in plan.steps if isinstance(step, Bottleneck)]
     structure = Structure(
         plan,
         {name: (graph[name].size, size) for name, size in resized.sizes.items()},
         resized.edits,
-        tuple(factor_pairs),
+        factorized,
+        reduced.layers,
+        reduced.shared,
+        add_bottlenecks(resized.module, steps, inputs, batches),
+        reduced.is_configured,
     )
-    student = Student(resized.module, structure, start, _matches(graph, resized.module), mode)
-    return student.train(teacher.training)
+    return Student(resized.module, structure, start, matches, mode).train(teacher.training)
 
 
 def resolve_sizes(graph: DimensionGraph, plan: Plan) -> dict[str, int]:
@@ -167,14 +192,26 @@ def resolve_sizes(graph: DimensionGraph, plan: Plan) -> dict[str, int]:
     """
     sizes: dict[str, int] = {}
     for step in plan.steps:
-        if isinstance(step, LowRank):
+        if not isinstance(step, Project | Select):
             continue
-        for dimension in graph.match(step.dimension):
+        for dimension in _match(graph, plan, step.dimension):
             _check_step(step, dimension.name, dimension.kind, dimension.size, dimension.reason)
             if dimension.name in sizes:
                 raise InputError(f"The plan resizes {dimension.name} twice; name it in one step only.")
             sizes[dimension.name] = step.size
     return sizes
+
+
+def _match(graph: DimensionGraph, plan: Plan, pattern: str) -> tuple[Dimension, ...]:
+    try:
+        return graph.match(pattern)
+    except InputError as error:
+        if not any(isinstance(step, DropLayers | ShareLayers) for step in plan.steps):
+            raise
+        raise InputError(
+            f"{error} DropLayers and ShareLayers act first: dimensions are numbered after them, and layers that share "
+            "their parameters have one size."
+        ) from None
 
 
 def _check_step(step: Project | Select, name: str, kind: str, size: int, reason: str) -> None:
@@ -222,6 +259,16 @@ def _matches(graph: DimensionGraph, module: nn.Module) -> tuple[Match, ...]:
                 result += [match for match in dict.fromkeys(found) if _has_module(module, match.module)]
                 break
     return tuple(result)
+
+
+def _with_layers(matches: tuple[Match, ...], reduced: Restructured) -> tuple[Match, ...]:
+    """The matches with their paths in the teacher; where the owner of shared parameters matches, its sharers do too."""
+    found = dict.fromkeys(matches)
+    for match in matches:
+        for sharer, owner in reduced.shared.items():
+            if match.module.startswith(f"{owner}."):
+                found[Match(sharer + match.module[len(owner) :], match.dimension)] = None
+    return tuple(Match(m.module, m.dimension, path_before(m.module, reduced.layers)) for m in found)
 
 
 def _last_dimension(graph: DimensionGraph, node: torch.fx.Node) -> str:

@@ -11,7 +11,7 @@ from transformers import Trainer, TrainingArguments
 from edgefold.distillation import Objective, captured_outputs, hidden_loss, logits_loss, logits_of, token_mask
 from edgefold.errors import InputError
 from edgefold.penalties import L1, L2, Penalty
-from edgefold.students import Student
+from edgefold.students import Match, Student
 from edgefold.teacher_cache import EXAMPLE_IDS, NumberedCollator, NumberedDataset, TeacherCache, TeacherOutputs
 
 
@@ -74,7 +74,7 @@ class CompressionTrainer(Trainer):
         """The objective while training; the task's loss alone in evaluation."""
         ids = inputs.pop(EXAMPLE_IDS, None)
         student = self.accelerator.unwrap_model(model)
-        paths = self._paths() if model.training else []
+        paths = [match.module for match in self._matched()] if model.training else []
         inner = student.module if isinstance(student, Student) else student
         with captured_outputs(inner, paths) as hidden:
             outputs = model(**inputs)
@@ -88,8 +88,8 @@ class CompressionTrainer(Trainer):
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         return (loss, outputs) if return_outputs else loss
 
-    def _paths(self) -> list[str]:
-        return [match.module for match in self.matches] if self.objective.hidden > 0 else []
+    def _matched(self) -> tuple[Match, ...]:
+        return self.matches if self.objective.hidden > 0 else ()
 
     def _distillation(
         self,
@@ -111,7 +111,7 @@ class CompressionTrainer(Trainer):
             losses = [
                 hidden_loss(
                     hidden[match.module],
-                    teacher.hidden[match.module],
+                    teacher.hidden[match.teacher_module],
                     student.projection(match.dimension),
                     token_mask(inputs, hidden[match.module]),
                 )
@@ -128,7 +128,8 @@ class CompressionTrainer(Trainer):
     def _run_teacher(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
         assert self.teacher is not None
         bare = {name: value for name, value in inputs.items() if name not in self.label_names}
-        with torch.no_grad(), captured_outputs(self.teacher, self._paths()) as hidden:
+        paths = list(dict.fromkeys(match.teacher_module for match in self._matched()))
+        with torch.no_grad(), captured_outputs(self.teacher, paths) as hidden:
             outputs = self.teacher(**bare)
         return TeacherOutputs(logits_of(outputs), dict(hidden))
 
@@ -146,6 +147,14 @@ class CompressionTrainer(Trainer):
         weights = [composed.get(name, weight) for name, weight in inner.named_parameters()]
         matrices = [weight for weight in weights if weight.dim() > 1 and weight.requires_grad]
         return {name: penalty.value(matrices).to(matrices[0].device) for name, penalty in penalties.items()}
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """A checkpoint of a student holds a copy for each name of a shared parameter: safetensors refuses aliases."""
+        if isinstance(self.model, Student):
+            owners = {name for name, _ in [*self.model.named_parameters(), *self.model.named_buffers()]}
+            tensors = state_dict or self.model.state_dict()
+            state_dict = {name: value if name in owners else value.clone() for name, value in tensors.items()}
+        super()._save(output_dir, state_dict)
 
     def _record(self, terms: Mapping[str, Tensor]) -> None:
         self._term_steps += 1

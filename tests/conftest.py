@@ -38,6 +38,60 @@ def make_bert() -> Callable[..., Any]:
 
 
 @pytest.fixture
+def make_decoder() -> Callable[..., Any]:
+    """A factory of small random GPT-2 language models in float64 and evaluation mode."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    def make(**fields: Any) -> Any:
+        torch.manual_seed(0)
+        sizes = {"vocab_size": 101, "n_embd": 24, "n_layer": 4, "n_head": 3, "n_positions": 64}
+        config = GPT2Config(**{**sizes, "bos_token_id": 1, "eos_token_id": 1, "use_cache": False, **fields})
+        model = GPT2LMHeadModel(config).double().eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def make_residual_stack() -> Callable[..., Any]:
+    """A factory of plain modules with a list of residual layers, in float64; x: (batch, 5) -> (batch, 3)."""
+    import torch
+    from torch import Tensor, nn
+
+    class Layer(nn.Module):
+        def __init__(self, index: int) -> None:
+            super().__init__()
+            self.index, self.sign = index, -1.0 if index % 2 else 1.0
+            self.norm, self.inner, self.outer = nn.LayerNorm(8), nn.Linear(8, 12), nn.Linear(12, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.sign * self.outer(torch.tanh(self.inner(self.norm(x))))
+
+    class ResidualStack(nn.Module):
+        def __init__(self, depth: int, counts: bool) -> None:
+            super().__init__()
+            self.counts, self.depth = counts, depth
+            self.first, self.last = nn.Linear(5, 8), nn.Linear(8, 3)
+            self.layers = nn.ModuleList(Layer(index) for index in range(depth))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            for layer in [self.layers[i] for i in range(self.depth)] if self.counts else self.layers:
+                x = layer(x)
+            return self.last(x)
+
+    def make(depth: int = 4, counts: bool = False) -> Any:
+        torch.manual_seed(0)
+        return ResidualStack(depth, counts).double().eval()
+
+    return make
+
+
+@pytest.fixture
 def text_batch() -> Callable[..., Any]:
     """A factory of ragged token batches: ids and a mask with some padding."""
     import torch

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edgefold.checkpoints import load_student
 from edgefold.compression import compress
 from edgefold.errors import InputError
-from edgefold.recipes import Recipe, load_recipe
+from edgefold.recipes import PlanStep, Recipe, VocabularySettings, load_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -37,6 +39,33 @@ def test_the_folder_is_an_ordinary_checkpoint_with_its_history(recipe: Recipe, t
     assert json.loads((result.student / "metrics.json").read_text())["fold_error"] <= 1e-5
     assert [d["name"] for d in result.dimensions][:1] == ["hidden"]
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_layers_are_dropped_and_shared_and_the_vocabulary_is_trimmed(job: Path, recipe: Recipe, tmp_path: Path) -> None:
+    """word n never occurs in training; what is left is saved, and opens, without the teacher."""
+    from transformers import AutoTokenizer
+
+    data = recipe.data.model_copy(update={"train": tmp_path / "train.csv"})
+    rows = (job / "train.csv").read_text().replace("wordn", "worda")
+    (tmp_path / "train.csv").write_text(rows)
+    plan = tuple(
+        PlanStep.model_validate(step)
+        for step in (
+            {"project": {"dimension": "hidden", "size": 12}},
+            {"share_layers": {}},
+            {"bottleneck": {"size": 4}},
+        )
+    )
+    changes = {"data": data, "plan": plan, "vocabulary": VocabularySettings()}
+    result = compress(recipe.model_copy(update=changes), tmp_path / "student")
+    opened: Any = load_student(result.student)
+    tokenizer = AutoTokenizer.from_pretrained(result.student)
+    assert opened.config.vocab_size == len(tokenizer) == 15
+    assert tokenizer.tokenize("worda wordn") == ["worda", "[UNK]"]
+    layers = opened.bert.encoder.layer
+    assert layers[0].output.dense.weight is layers[1].output.dense.weight
+    metrics = json.loads((result.student / "metrics.json").read_text())
+    assert metrics["vocabulary_size"] == 15
 
 
 def test_the_same_seed_gives_the_same_student(recipe: Recipe, tmp_path: Path) -> None:

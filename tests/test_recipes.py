@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from edgefold.errors import InputError
-from edgefold.plans import LowRank, Project, Select
+from edgefold.plans import Bottleneck, DropLayers, LowRank, Project, Select, ShareLayers
 from edgefold.recipes import dump_recipe, load_recipe
 
 MINIMAL = """\
@@ -45,6 +45,20 @@ def test_plan_becomes_steps(tmp_path: Path) -> None:
     text = MINIMAL + "  - select: {dimension: ffn, size: 512}\n  - low_rank: {where: '*embeddings*', rank: 64}\n"
     plan = load_recipe(write(tmp_path, text)).to_plan()
     assert list(plan.steps) == [Project("hidden", 128), Select("ffn", 512), LowRank("*embeddings*", 64)]
+
+
+def test_structural_steps(tmp_path: Path) -> None:
+    text = MINIMAL + (
+        "  - drop_layers: {keep: [1, 3]}\n  - share_layers: {}\n  - bottleneck: {size: 16}\n"
+        "  - low_rank: {where: dense, energy: 0.9}\nvocabulary: {min_count: 2}\n"
+    )
+    recipe = load_recipe(write(tmp_path, text))
+    steps = [DropLayers((1, 3)), ShareLayers(), Bottleneck(16), LowRank("dense", energy=0.9)]
+    assert list(recipe.to_plan().steps) == [Project("hidden", 128), *steps]
+    assert recipe.vocabulary is not None
+    assert (recipe.vocabulary.keep, recipe.vocabulary.min_count) == ("used", 2)
+    dump_recipe(recipe, tmp_path / "resolved.yaml")
+    assert load_recipe(tmp_path / "resolved.yaml") == recipe
 
 
 def test_numbers_that_yaml_reads_as_text(tmp_path: Path) -> None:
@@ -91,7 +105,14 @@ def test_a_recipe_is_immutable(tmp_path: Path) -> None:
         ),
         (MINIMAL + "objective: {task: 0, logits: 0, hidden: 0}\n", "objective: task, logits and hidden are all 0"),
         (MINIMAL + "objective: {l1: -0.1}\n", "objective.l1 is -0.1; it should be greater than or equal to 0"),
-        (MINIMAL + "  - {}\n", "plan[1]: a step has exactly one of project, select, low_rank; got nothing"),
+        (
+            MINIMAL + "  - {}\n",
+            "plan[1]: a step has exactly one of project, select, low_rank, drop_layers, share_layers, bottleneck; got",
+        ),
+        (MINIMAL + "  - drop_layers: {keep: [0], every: 2}\n", "plan[1]: DropLayers(keep=(0,), every=2) needs exactly"),
+        (MINIMAL + "  - low_rank: {where: a}\n", "LowRank('a', rank=None, energy=None) needs exactly one of rank and"),
+        (MINIMAL + "  - drop_layer: {every: 2}\n", "plan[1].drop_layer is no known key; did you mean plan[1].drop_l"),
+        (MINIMAL + "vocabulary: {keep: all}\n", "vocabulary.keep is 'all'; it should be 'used'"),
         (MINIMAL + "  - {project: {dimension: a, size: 1}, select: {dimension: a, size: 1}}\n", "got project, select"),
         (MINIMAL.replace("teacher: teacher\n", ""), "teacher is missing"),
         ("", "holds nothing; a recipe is a mapping of keys"),

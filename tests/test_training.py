@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 
 from edgefold.distillation import Objective
 from edgefold.errors import InputError
-from edgefold.plans import Plan, Project, Select
+from edgefold.plans import DropLayers, Plan, Project, Select, ShareLayers
 from edgefold.students import MODES, Student, build_student
 from edgefold.training import CompressionTrainer
 
@@ -75,6 +75,37 @@ def test_the_teacher_as_its_own_student_has_nothing_to_learn(
     trainer = make_trainer(student.train(), teacher, rows, tmp_path, objective=objective)
     batch = {**text_batch(), "labels": torch.tensor([0, 1, 0, 1])}
     assert float(trainer.compute_loss(student, batch)) < 1e-6
+
+
+def test_hidden_states_are_compared_with_those_of_the_layer_that_was_kept(
+    make_decoder: Callable[..., Any], rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A teacher whose other layers do nothing is its student, layer for layer."""
+    teacher = make_decoder(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    with torch.no_grad():
+        for index in (0, 2):
+            for output in (teacher.transformer.h[index].attn.c_proj, teacher.transformer.h[index].mlp.c_proj):
+                output.weight.zero_()
+                output.bias.zero_()
+    student = build_student(teacher, Plan([DropLayers(keep=(1, 3))]), text_batch(), [text_batch()])
+    objective = Objective(task=0.0, logits=1.0, hidden=1.0)
+    trainer = make_trainer(student.train(), teacher, rows, tmp_path, objective=objective)
+    assert len(student.matches) > 2
+    assert float(trainer.compute_loss(student, text_batch())) < 1e-12
+
+
+def test_checkpoints_of_shared_layers_resume(
+    make_bert: Callable[..., Any], rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+) -> None:
+    quiet = make_bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).float()
+    saving = {"save_strategy": "steps", "save_steps": 4}
+    last = []
+    for resume in (None, str(tmp_path / "checkpoint-4")):
+        student = build_student(quiet, Plan([ShareLayers()]), text_batch(), [text_batch(8)])
+        trainer = make_trainer(student, quiet, rows, tmp_path, arguments=saving)
+        trainer.train(resume_from_checkpoint=resume)
+        last.append(trainer.state.log_history[-2]["loss"])
+    assert last[0] == pytest.approx(last[1], rel=1e-6)
 
 
 @pytest.mark.parametrize("mode", MODES)
