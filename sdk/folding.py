@@ -1,7 +1,5 @@
 """fold(student): evaluate every projection once, in float64, and leave plain modules that compute the same function."""
 
-import copy
-
 import torch
 from torch import nn
 
@@ -23,13 +21,12 @@ def fold(student: Student) -> nn.Module:
             f"fold takes a student made by build_student; got {type(student).__name__}"
             + (", which is plain already." if isinstance(student, nn.Module) else ".")
         )
-    plain = copy.deepcopy(student.module)
-    parameters = dict(plain.named_parameters())
+    plain, composed = student.skeleton(), student.weights()
     with torch.no_grad():
-        folded = copy.deepcopy(student).cpu().composed(torch.float64)
-        for name, value in folded.items():
-            parameters[name].copy_(value)
-    for name, parameter in parameters.items():
+        folded = student.composed(torch.float64)
+    for slot in student.slots:
+        slot.restore(plain, folded[slot.name].to(composed[slot.name]))
+    for name, parameter in plain.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise InputError(
                 f"The student's {name} is not finite; training diverged. Lower the learning rate and train again."
