@@ -1,4 +1,4 @@
-"""Weights composed once a step: W~ = P_b^T W P_a is computed when P or W have changed, and gradients go back exactly."""
+"""Weights composed once a step: W~ = P_b^T W P_a is computed when P or W have changed; gradients go back exactly."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -11,6 +11,7 @@ from edgefold.calibration import Batch
 from edgefold.compositions import Composition, compose_weights
 from edgefold.dimensions import DimensionGraph, Factor, check_inputs, trace
 from edgefold.errors import InputError
+from edgefold.hardware_sizes import warn_of_odd_sizes
 from edgefold.initialisation import StudentStart, start_student
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
 from edgefold.plans import LowRank, Plan, Project, Select
@@ -222,6 +223,7 @@ def build_student(
     new_sizes = resolve_sizes(graph, plan)
     resized = resize_module(teacher, graph, inputs, new_sizes)
     factor_pairs = find_factor_pairs(resized.module, [step for step in plan.steps if isinstance(step, LowRank)])
+    warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factor_pairs))
     start = start_student(teacher, graph, resized.sizes, _projected(graph, plan), factor_pairs, batches)
     _load(resized.module, start.weights)
     for pair in factor_pairs:
@@ -253,6 +255,15 @@ def resolve_sizes(graph: DimensionGraph, plan: Plan) -> dict[str, int]:
                 raise InputError(f"The plan resizes {dimension.name} twice; name it in one step only.")
             sizes[dimension.name] = step.size
     return sizes
+
+
+def _planned_sizes(
+    graph: DimensionGraph, new_sizes: Mapping[str, int], factor_pairs: Iterable[FactorPair]
+) -> dict[str, int]:
+    """What hardware sees: sizes that change, but for numbers of heads, and ranks."""
+    changed = {name: size for name, size in new_sizes.items() if size != graph[name].size}
+    widths = {name: size for name, size in changed.items() if graph[name].kind != "heads"}
+    return widths | {pair.module: pair.rank for pair in factor_pairs}
 
 
 def _check_step(step: Project | Select, name: str, kind: str, size: int, reason: str) -> None:

@@ -3,7 +3,7 @@
 import copy
 import io
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -62,7 +62,7 @@ def reference(student: Student, batches: list[dict[str, Tensor]]) -> dict[str, T
 
 
 @pytest.fixture
-def composed_times(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def composed_times(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
 
     def counted(*arguments: Any) -> dict[str, Tensor]:
@@ -70,7 +70,7 @@ def composed_times(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return compose_weights(*arguments)
 
     monkeypatch.setattr(compositions, "compose_weights", counted)
-    yield calls
+    return calls
 
 
 def test_composed_once_a_step_with_exact_gradients(
