@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from edgefold.distillation import Objective
     from edgefold.errors import DeviceError, EdgefoldError, GateError, InputError
     from edgefold.folding import fold
+    from edgefold.hardware_sizes import round_up
     from edgefold.plans import LowRank, Plan, Project, Select
     from edgefold.students import Student, build_student
     from edgefold.training import CompressionTrainer
@@ -32,6 +33,7 @@ _HOME = {
     "build_student": "students",
     "fold": "folding",
     "load_student": "checkpoints",
+    "round_up": "hardware_sizes",
     "save_student": "checkpoints",
     "trace": "dimensions",
 }
@@ -54,6 +56,7 @@ __all__ = [
     "build_student",
     "fold",
     "load_student",
+    "round_up",
     "save_student",
     "trace",
 ]

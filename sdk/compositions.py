@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from edgefold.projections import Layout, Projection, compose
+from edgefold.used_rows import row_layout, used_rows
 
 
 def compose_weights(
@@ -44,10 +45,12 @@ class Composition:
         self._leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in self._tensors]
         self._sum: list[Tensor | None] = [None] * len(sources)
         self._reached = False
-        p, w = self._leaves[: len(projections)], self._leaves[len(projections) :]
+        p, self._sources = self._leaves[: len(projections)], self._leaves[len(projections) :]
+        self._maps = {name: Projection(leaf) for name, leaf in zip(projections, p, strict=True)}
+        self._layouts = [layouts[name] for name in sources]
         with self._undisturbed():
             outputs = compose_weights(
-                dict(zip(projections, p, strict=True)), dict(zip(sources, w, strict=True)), layouts
+                dict(zip(projections, p, strict=True)), dict(zip(sources, self._sources, strict=True)), layouts
             )
         self._outputs = list(outputs.values())
 
@@ -63,7 +66,7 @@ class Composition:
     def weights(self) -> tuple[Tensor, ...]:
         """W~ of each source, in their order, joined to the autograd graph of P and W."""
         with self._undisturbed():
-            weights: tuple[Tensor, ...] = _Junction.apply(self, *self._tensors)
+            weights: tuple[Tensor, ...] = _Junction.apply(self, *self._tensors)  # type: ignore[no-untyped-call]
         return weights
 
     def pull_back(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -72,15 +75,43 @@ class Composition:
         if self.held:
             return [None] * len(self._tensors)
         self._reached = True
-        used = [(o, g) for o, g in zip(self._outputs, self._sum, strict=True) if g is not None and o.requires_grad]
-        self._sum = [None] * len(self._sum)
-        trained = [leaf for leaf in self._leaves if leaf.requires_grad]
-        if not used or not trained:
-            return [None] * len(self._tensors)
-        outputs, reaching = zip(*used, strict=True)
+        gradients, self._sum = self._sum, [None] * len(self._sum)
         with self._undisturbed():
-            found = iter(torch.autograd.grad(outputs, trained, reaching, retain_graph=True, allow_unused=True))
-        return [next(found) if leaf.requires_grad else None for leaf in self._leaves]
+            return self._pull_back(gradients)
+
+    def _pull_back(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """One backward pass through the composition; of large tables, through their used rows alone."""
+        outputs, reaching, pieces = list[Tensor](), list[Tensor](), dict[int, tuple[Tensor, Tensor]]()
+        for index, (output, gradient) in enumerate(zip(self._outputs, gradients, strict=True)):
+            if gradient is None or not output.requires_grad:
+                continue
+            rows = self._used_rows(index, gradient)
+            if rows is not None:
+                output, piece = self._compose_rows(index, rows)
+                pieces[index], gradient = (piece, rows), gradient[rows]
+            outputs.append(output)
+            reaching.append(gradient)
+        if not outputs:
+            return [None] * len(self._tensors)
+        wanted = [leaf for leaf in (*self._leaves, *(piece for piece, _ in pieces.values())) if leaf.requires_grad]
+        found = torch.autograd.grad(outputs, wanted, reaching, retain_graph=True, allow_unused=True)
+        by_leaf = {id(leaf): gradient for leaf, gradient in zip(wanted, found, strict=True)}
+        for index, (piece, rows) in pieces.items():
+            if (gradient := by_leaf.get(id(piece))) is not None:
+                source = self._sources[index]
+                by_leaf[id(source)] = torch.zeros_like(source).index_copy_(0, rows, gradient)
+        return [by_leaf.get(id(leaf)) for leaf in self._leaves]
+
+    def _used_rows(self, index: int, gradient: Tensor) -> Tensor | None:
+        if _signature(self._tensors) != self._signature:  # then torch itself is to refuse, which it does on all rows
+            return None
+        return used_rows(gradient, self._layouts[index], self._maps)
+
+    def _compose_rows(self, index: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Some rows of a composed table, and the rows of its source as a leaf."""
+        source = self._sources[index]
+        piece = source.detach()[rows].requires_grad_(source.requires_grad)
+        return compose(piece, row_layout(self._layouts[index], len(rows)), self._maps), piece
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:

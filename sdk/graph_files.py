@@ -96,9 +96,7 @@ def _add_node(graph: Graph, nodes: dict[str, Node], entry: Mapping[str, Any]) ->
         graph.output(decode_value(entry["args"], nodes))
         return
     name, op = _identifier(entry["name"]), entry["op"]
-    if op == "placeholder":
-        node = graph.create_node(op, _identifier(entry["target"]), name=name)
-    elif op == "get_attr":
+    if op in ("placeholder", "get_attr"):
         node = graph.create_node(op, _identifier(entry["target"]), name=name)
     else:
         arguments = tuple(decode_value(entry["args"], nodes))

@@ -21,7 +21,7 @@ def keep_reachable(outputs: Any, parameters: Sequence[Tensor]) -> Any:
     leaves, structure = tree_flatten(outputs)
     for index, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor) and leaf.requires_grad:
-            leaves[index] = _Reaching.apply(leaf, *trained)
+            leaves[index] = _Reaching.apply(leaf, *trained)  # type: ignore[no-untyped-call]
             return tree_unflatten(leaves, structure)
     return outputs
 

@@ -193,7 +193,7 @@ class Student(nn.Module):
         return {**self.__dict__}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.refresh()
 
 

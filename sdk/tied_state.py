@@ -7,8 +7,8 @@ from torch import nn
 
 def keep_tied_once(model: nn.Module) -> None:
     """From now on `model.state_dict()` has each tied parameter under its first name only, and loading takes that."""
-    model.register_state_dict_post_hook(_drop_other_names)
-    model.register_load_state_dict_pre_hook(_add_other_names)
+    model.register_state_dict_post_hook(_drop_other_names)  # type: ignore[no-untyped-call]
+    model.register_load_state_dict_pre_hook(_add_other_names)  # type: ignore[no-untyped-call]
 
 
 def other_names(model: nn.Module) -> dict[str, str]:

@@ -77,7 +77,9 @@ def test_a_plain_module_needs_its_architecture(tmp_path: Path) -> None:
     plain = fold(build_student(teacher, Plan([Project("hidden", 6)]), x, [x]))
     folder = save_student(plain, tmp_path / "student")
     assert torch.equal(load_student(folder, Plain())(**x), plain(**x))
-    with pytest.raises(InputError, match=r"architecture=Plain\(\.\.\.\).*or save it again with save_student\(.*inputs="):
+    with pytest.raises(
+        InputError, match=r"architecture=Plain\(\.\.\.\).*or save it again with save_student\(.*inputs="
+    ):
         load_student(folder)
     with pytest.raises(InputError, match="holds a Plain; the architecture given is a Linear"):
         load_student(folder, nn.Linear(2, 2))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from edgefold import compositions
+from edgefold import compositions, used_rows
 from edgefold.compositions import compose_weights
 from edgefold.errors import InputError
 from edgefold.folding import fold
@@ -92,6 +92,18 @@ def test_composed_once_a_step_with_exact_gradients(
         loss_of(student, batches[0]).backward()
         (loss_of(student, batches[1]) + loss_of(student, batches[2])).backward()
         assert len(composed_times) == 1, step
+
+
+def test_gradients_through_the_used_rows_alone_are_exact(
+    student: Student, text_batch: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table of 101 rows, of which a batch uses some twenty, taken for a large one."""
+    batches = [text_batch(2, 9, seed) for seed in range(2)]
+    expected = reference(student, batches)
+    monkeypatch.setattr(used_rows, "LARGE", 100)
+    for batch in batches:
+        loss_of(student, batch).backward()
+    assert_equal(gradients(student), expected)
 
 
 def test_held_gradients_arrive_with_the_last_backward_pass(student: Student, text_batch: Callable[..., Any]) -> None:

@@ -37,7 +37,9 @@ def test_nothing_of_edgefold_is_left(mode: str, make_bert: Callable[..., Any], t
     assert not [origin for origin in origins(plain) if origin.startswith("edgefold")]
     assert not any("edgefold" in name for child in plain.modules() for name in vars(child))
     assert all(type(p) is nn.Parameter and p.is_leaf and p.requires_grad for p in plain.parameters())
-    names = [name for name, _ in build_student(make_bert(), PLAN, text_batch(), [text_batch(8)]).module.named_parameters()]
+    names = [
+        name for name, _ in build_student(make_bert(), PLAN, text_batch(), [text_batch(8)]).module.named_parameters()
+    ]
     assert [name for name, _ in plain.named_parameters()] == names
 
 

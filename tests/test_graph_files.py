@@ -111,7 +111,14 @@ def test_names_that_could_be_code_are_refused(op: str, field: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [{"node": "nothing"}, {"dtype": "load"}, {"device": "x'"}, {"float": "1"}, {"pickle": "gASV"}, {"dtype": "nothing"}],
+    [
+        {"node": "nothing"},
+        {"dtype": "load"},
+        {"device": "x'"},
+        {"float": "1"},
+        {"pickle": "gASV"},
+        {"dtype": "nothing"},
+    ],
 )
 def test_values_that_are_none_of_a_graph_are_refused(value: Any) -> None:
     description, tensors = linear()
@@ -140,7 +147,10 @@ class OwnOperator(nn.Module):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (FixedRows(), r"graph of FixedRows does not do what the model does with twice the rows given: .* Give inputs of at least 2"),
+        (
+            FixedRows(),
+            r"FixedRows does not do what the model does with twice the rows given: .* Give inputs of at least 2",
+        ),
         (Branch(), r"Branch cannot be traced with the inputs given: .*architecture="),
         (OwnOperator(), r"holds true_graph_0 of type .*, which a graph file cannot hold"),
     ],

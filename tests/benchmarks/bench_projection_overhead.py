@@ -1,7 +1,8 @@
 """What a training step costs when its weights are composed, against a dense step of the folded student, paired.
 
 A model of MiniLM-L6's size at a third of its width (128 / 512 / 4 heads), batch 32 x 128 tokens, AdamW; the goal is a
-ratio of at most 1.25. One step of each in turn, processor time, the median of the pairs' ratios.
+ratio of at most 1.25. One step of each in turn, processor time, the median of the pairs' ratios. Mode "all" trains
+three times as many weights as the dense step, so its optimizer alone costs some .05 of the ratio.
 """
 
 import time
@@ -20,6 +21,7 @@ from edgefold.students import build_student
 
 PAIRS = 12
 BATCH, SEQUENCE = 32, 128
+LIMITS = {"projection": 1.25, "all": 1.5}
 PLAN = Plan([Project("hidden", 128), Select("ffn", 512), Select("heads", 4)])
 
 
@@ -64,4 +66,4 @@ def test_a_projected_step_against_a_dense_step(mode: str, teacher: nn.Module) ->
         f"\nmode {mode}: projected {median(a for a, _ in pairs):.3f} s, dense {median(b for _, b in pairs):.3f} s a "
         f"step; ratio {median(ratios):.3f} (quartiles {low:.3f} to {high:.3f})"
     )
-    assert median(ratios) < (1.25 if mode == "projection" else 2.0)
+    assert median(ratios) < LIMITS[mode]
