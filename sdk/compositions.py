@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from edgefold.projections import Layout, Projection, compose
-from edgefold.used_rows import row_layout, used_rows
+from edgefold.table_rows import row_layout, used_rows
 
 
 def compose_weights(

@@ -222,6 +222,8 @@ def build_student(
     graph = trace(teacher, inputs)
     new_sizes = resolve_sizes(graph, plan)
     resized = resize_module(teacher, graph, inputs, new_sizes)
+    if hasattr(teacher, "generation_config"):  # no part of the configuration that the smaller model was built from
+        resized.module.generation_config = copy.deepcopy(teacher.generation_config)
     factor_pairs = find_factor_pairs(resized.module, [step for step in plan.steps if isinstance(step, LowRank)])
     warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factor_pairs))
     start = start_student(teacher, graph, resized.sizes, _projected(graph, plan), factor_pairs, batches)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from edgefold import compositions, used_rows
+from edgefold import compositions, table_rows
 from edgefold.compositions import compose_weights
 from edgefold.errors import InputError
 from edgefold.folding import fold
@@ -100,7 +100,7 @@ def test_gradients_through_the_used_rows_alone_are_exact(
     """A table of 101 rows, of which a batch uses some twenty, taken for a large one."""
     batches = [text_batch(2, 9, seed) for seed in range(2)]
     expected = reference(student, batches)
-    monkeypatch.setattr(used_rows, "LARGE", 100)
+    monkeypatch.setattr(table_rows, "LARGE", 100)
     for batch in batches:
         loss_of(student, batch).backward()
     assert_equal(gradients(student), expected)

@@ -3,7 +3,7 @@
 import torch
 
 from edgefold.dimensions import Factor
-from edgefold.used_rows import LARGE, row_layout, used_rows
+from edgefold.table_rows import LARGE, row_layout, used_rows
 
 TABLE = ((Factor("vocab", LARGE),), (Factor("hidden", 4),))
 
