@@ -7,9 +7,9 @@ from torch import nn
 
 WINNING_SHARE = 0.75
 """Of the rank out * in / (out + in) at which both cost the same multiply-adds. Measured on a CPU with AVX-512, 128
-tokens, one thread, torch 2.13 and ONNX Runtime 1.32: with (out, in) from (128, 128) to (768, 768) and (384, 1536) the
-pair takes .69 to .96 of the dense time at this share; at .9 it still wins for the large shapes (.91 to .99) and loses
-for (128, 128) (1.09); tests/benchmarks/bench_thin_products.py measures it again."""
+tokens, one thread, torch 2.13 and ONNX Runtime 1.32, (out, in) from (128, 128) to (768, 768) and (384, 1536): at this
+share the pair takes .75 to .95 of the dense time; at .9 it takes .91 to 1.01 for the shapes from 384 on, .95 to 1.20
+for the small ones; at 1 it always loses. tests/benchmarks/bench_thin_products.py measures it again."""
 
 
 def is_faster(out_features: int, in_features: int, rank: int) -> bool:
