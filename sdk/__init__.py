@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from edgefold.distillation import Objective
     from edgefold.errors import DeviceError, EdgefoldError, GateError, InputError
     from edgefold.folding import fold
+    from edgefold.hardware_sizes import round_up
     from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
     from edgefold.students import Student, build_student
     from edgefold.training import CompressionTrainer
@@ -36,6 +37,7 @@ _HOME = {
     "build_student": "students",
     "fold": "folding",
     "load_student": "checkpoints",
+    "round_up": "hardware_sizes",
     "save_student": "checkpoints",
     "trace": "dimensions",
     "trim_vocabulary": "vocabularies",
@@ -63,6 +65,7 @@ __all__ = [
     "build_student",
     "fold",
     "load_student",
+    "round_up",
     "save_student",
     "trace",
     "trim_vocabulary",

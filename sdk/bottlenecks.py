@@ -132,7 +132,7 @@ def _check_size(step: Bottleneck, path: str, features: int) -> None:
 def _start_linear(model: nn.Module, path: str, bottleneck: BottleneckLayer, batches: Sequence[Batch]) -> None:
     """U act(V x + b) + c ~ mean + P P^T (x - mean): coordinates of unit variance, moved to where act(z) ~ z."""
     moments = _output_moments(model, path, bottleneck.up.out_features, batches)
-    directions = principal_directions([moments], bottleneck.up.in_features)
+    directions = principal_directions([moments.covariance], bottleneck.up.in_features)
     scale = torch.einsum("dp,de,ep->p", directions, moments.covariance, directions).clamp_min(1e-12).sqrt()
     down = directions / scale
     up = directions * scale

@@ -3,7 +3,7 @@
 A student that its Hugging Face configuration describes is an ordinary checkpoint and opens with `from_pretrained`.
 Any other is
 saved with the size attributes of all its modules, and opened by giving them to a fresh module of the original
-architecture.
+architecture; where that is no Hugging Face model, a traced graph stands in for it.
 """
 
 import copy
@@ -16,9 +16,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from edgefold.arrangements import arrange, describe_arrangement, share
 from edgefold.errors import InputError
+from edgefold.graph_folders import GRAPH, read_graph, write_graph
 from edgefold.low_rank import FactorPair, factorize
 from edgefold.resizing import AttributeEdit, apply_edits
 from edgefold.staging import sha256_file, staged_folder
@@ -33,6 +35,7 @@ def save_student(
     plain: nn.Module,
     out: str | Path,
     *,
+    inputs: Mapping[str, Tensor] | None = None,
     tokenizer: Any = None,
     lineage: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -40,11 +43,13 @@ def save_student(
     """Write a folded student: weights as safetensors, configuration, `edgefold.json` with checksums and lineage.
 
     Args:
+        inputs: example keyword tensors of forward, at least 2 rows. With them a module that is no Hugging Face model
+            is saved as a traced graph as well, so that `load_student` opens it from the folder alone.
         tokenizer: anything with `save_pretrained`, saved beside the model.
         lineage: JSON-able facts of its making (teacher, plan, metrics).
 
     Raises:
-        InputError: the student is not folded, or `out` exists and is not empty.
+        InputError: the student is not folded, cannot be traced with `inputs`, or `out` exists and is not empty.
     """
     if getattr(plain, "edgefold_unfolded", False):
         raise InputError("save_student takes a folded student; call edgefold.fold(student) first.")
@@ -53,10 +58,13 @@ def save_student(
         if uniform:
             cast(Any, plain).save_pretrained(folder)
         else:
-            if hasattr(plain, "config"):
+            if _has_configuration(plain):
                 cast(Any, plain).config.architectures = [type(plain).__name__]
                 cast(Any, plain).config.save_pretrained(folder)
-            save_file(_distinct_tensors(plain), folder / OWN_WEIGHTS, metadata={"format": "pt"})
+            tensors = _distinct_tensors(plain)
+            save_file(tensors, folder / OWN_WEIGHTS, metadata={"format": "pt"})
+            if isinstance(plain, GraphModule) or (inputs is not None and not _has_configuration(plain)):
+                write_graph(folder, plain, inputs, tensors)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
         _write_manifest(folder, plain, uniform, lineage or {})
@@ -67,9 +75,9 @@ def load_student(folder: str | Path, architecture: nn.Module | None = None) -> n
     """Open what `save_student` wrote, in evaluation mode.
 
     Args:
-        architecture: for a student that is no Hugging Face model, an instance of the original class at its original
-            sizes; its
-            weights do not matter and it is not modified.
+        architecture: for a student that is no Hugging Face model and was saved without inputs, an instance of the
+            original class at its original sizes; its weights do not matter and it is not modified. With inputs it
+            opens without, as a graph that computes the same.
 
     Raises:
         InputError: no such folder, no student in it, a file that is missing or corrupt, or an architecture that does
@@ -80,6 +88,8 @@ def load_student(folder: str | Path, architecture: nn.Module | None = None) -> n
     if manifest["uniform"]:
         model = _model_class(folder, manifest).from_pretrained(folder, local_files_only=True)
         return cast(nn.Module, model).eval()
+    if architecture is None and (folder / GRAPH).is_file():
+        return read_graph(folder, _read_weights(folder))
     skeleton = arrange(_skeleton(folder, manifest, architecture), manifest)
     modules = dict(skeleton.named_modules())
     for path, rank in manifest["factor_pairs"].items():
@@ -155,6 +165,10 @@ def _write_manifest(folder: Path, plain: nn.Module, uniform: bool, lineage: Mapp
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def _has_configuration(plain: nn.Module) -> bool:
+    return hasattr(getattr(plain, "config", None), "save_pretrained")
+
+
 def _is_described_by_configuration(plain: nn.Module) -> bool:
     """Whether building the class from its configuration gives these very shapes."""
     if not hasattr(plain, "config") or not hasattr(plain, "save_pretrained"):
@@ -222,8 +236,9 @@ def _skeleton(folder: Path, manifest: Mapping[str, Any], architecture: nn.Module
         return copy.deepcopy(architecture)
     if not (folder / "config.json").is_file():
         raise InputError(
-            f"{folder} holds a {manifest['class']}, which is no Hugging Face model; pass load_student(folder, "
-            f"architecture={manifest['class']}(...)) at its original sizes."
+            f"{folder} holds a {manifest['class']}, which is no Hugging Face model and was saved without inputs; pass "
+            f"load_student(folder, architecture={manifest['class']}(...)) at its original sizes, or save it again with "
+            "save_student(plain, out, inputs=...), which needs no architecture."
         )
     model_class = _model_class(folder, manifest)
     with torch.random.fork_rng(devices=[]):
@@ -239,11 +254,19 @@ def _edited(
         raise InputError(f"The architecture given does not fit the student in {folder}: {error}.") from None
 
 
-def _load_weights(model: nn.Module, folder: Path) -> None:
+def _read_weights(folder: Path) -> dict[str, Tensor]:
     try:
-        weights = load_file(folder / OWN_WEIGHTS)
+        weights: dict[str, Tensor] = load_file(folder / OWN_WEIGHTS)
+    except SafetensorError as error:
+        raise InputError(f"The weights in {folder / OWN_WEIGHTS} do not fit: {error}.") from None
+    return weights
+
+
+def _load_weights(model: nn.Module, folder: Path) -> None:
+    weights = _read_weights(folder)
+    try:
         missing, unexpected = model.load_state_dict(weights, strict=False)
-    except (SafetensorError, RuntimeError) as error:
+    except RuntimeError as error:
         raise InputError(f"The weights in {folder / OWN_WEIGHTS} do not fit: {error}.") from None
     tied = {name for name in missing if name in dict(model.named_parameters(remove_duplicate=False))}
     absent = [name for name in missing if name not in tied or name in _tensors(model)]

@@ -1,19 +1,25 @@
 """fold(student): evaluate every projection once, in float64, and leave plain modules that compute the same function."""
 
-import copy
+import logging
 
 import torch
 from torch import nn
 
 from edgefold.errors import InputError
 from edgefold.students import Student
+from edgefold.thin_products import merge_slow_pairs
+
+logger = logging.getLogger(__name__)
 
 
-def fold(student: Student) -> nn.Module:
+def fold(student: Student, *, keep_slow_pairs: bool = False) -> nn.Module:
     """The student as plain modules: nothing of edgefold is left in them, and nothing is composed at run time.
 
     W~ = P_b^T W P_a is evaluated on the CPU in float64 and cast once to the student's dtype. The student is not
     modified.
+
+    Args:
+        keep_slow_pairs: whether a factor pair stays one even where the dense product is faster, see `thin_products`.
 
     Raises:
         InputError: `student` is not a student, or its weights are not finite.
@@ -23,13 +29,15 @@ def fold(student: Student) -> nn.Module:
             f"fold takes a student made by build_student; got {type(student).__name__}"
             + (", which is plain already." if isinstance(student, nn.Module) else ".")
         )
-    plain = copy.deepcopy(student.module)
-    parameters = dict(plain.named_parameters())
+    plain, composed = student.skeleton(), student.weights()
     with torch.no_grad():
-        folded = copy.deepcopy(student).cpu().composed(torch.float64)
-        for name, value in folded.items():
-            parameters[name].copy_(value)
-    for name, parameter in parameters.items():
+        folded = student.composed(torch.float64)
+    for slot in student.slots:
+        slot.restore(plain, folded[slot.name].to(composed[slot.name]))
+    if not keep_slow_pairs:
+        for path in merge_slow_pairs(plain, [pair.module for pair in student.structure.factor_pairs]):
+            logger.info("%s became dense: at its rank two thin products are slower.", path)
+    for name, parameter in plain.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise InputError(
                 f"The student's {name} is not finite; training diverged. Lower the learning rate and train again."

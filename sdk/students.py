@@ -1,24 +1,29 @@
 """build_student: a smaller copy of the teacher under a plan, with its trainable projections."""
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from edgefold.bottlenecks import add_bottlenecks
 from edgefold.calibration import Batch
+from edgefold.compositions import Composition, compose_weights
 from edgefold.dimensions import Dimension, DimensionGraph, check_inputs
 from edgefold.errors import InputError
+from edgefold.hardware_sizes import warn_of_odd_sizes
 from edgefold.initialisation import StudentStart, start_student
 from edgefold.layer_dropping import path_before
 from edgefold.layouts import Layout, layout_names
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
 from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
-from edgefold.projections import Map, Projection, compose
+from edgefold.projections import Projection
+from edgefold.reachability import keep_reachable
 from edgefold.resizing import AttributeEdit, resize_module
 from edgefold.restructuring import Restructured, restructure
+from edgefold.tied_state import keep_tied_once
+from edgefold.weight_slots import WeightSlot, find_slots
 
 MODES = ("weights", "projection", "all")
 
@@ -65,8 +70,9 @@ class Student(nn.Module):
     """The smaller architecture, its projections, and how its weights come from the teacher's.
 
     In mode "weights" the smaller weights themselves are trained. In modes "projection" and "all" each projected weight
-    is composed in every forward pass, W~ = P_b^T W P_a; "projection" trains the projections and the small norms alone
-    (Low-Rank Clone, 2025), "all" trains the teacher's weights W as well.
+    is composed, W~ = P_b^T W P_a, at the first forward pass after P or W have changed, so once a step, and stands in
+    its place until then; "projection" trains the projections and the small norms alone (Low-Rank Clone, 2025), "all"
+    trains the teacher's weights W as well.
     """
 
     edgefold_unfolded = True
@@ -94,17 +100,23 @@ class Student(nn.Module):
             }
         )
         self.sources = nn.ParameterDict()
+        keep_tied_once(self)
+        self.slots: tuple[WeightSlot, ...] = ()
+        self._composition: Composition | None = None
         if mode != "weights":
             self._keep_sources(start.sources)
+            self.refresh()
 
     def _keep_sources(self, sources: Mapping[str, Tensor]) -> None:
-        """Hold the teacher's weights, and freeze what is composed from them or not to be trained."""
-        for name, tensor in sources.items():
-            self.sources[_key(name)] = nn.Parameter(tensor.clone(), requires_grad=self.mode == "all")
+        """Hold the teacher's weights in place of the small ones, and freeze what is not to be trained."""
+        self.slots = find_slots(self.module, sources)
+        for slot in self.slots:
+            trained = self.mode == "all" and slot.is_parameter
+            self.sources[_key(slot.name)] = nn.Parameter(sources[slot.name].clone(), requires_grad=trained)
+            slot.empty(self.module)
         for name, parameter in self.module.named_parameters():
-            is_norm = name in self.layouts and self._is_projected(self.layouts[name]) and name not in sources
-            if name in sources or (self.mode == "projection" and name in self.layouts and not is_norm):
-                parameter.requires_grad_(False)
+            if self.mode == "projection" and name in self.layouts and not self._is_projected(self.layouts[name]):
+                parameter.requires_grad_(False)  # what remains of the projected ones are norms
 
     def _is_projected(self, layout: Layout) -> bool:
         return any(_key(name) in self.projections for name in layout_names(layout))
@@ -115,20 +127,92 @@ class Student(nn.Module):
         return self.projections[key] if key in self.projections else None  # noqa: SIM401 (ParameterDict.get is untyped)
 
     def composed(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-        """The smaller weights that follow from projections and the teacher's weights; empty in mode "weights"."""
-        maps: dict[str, Map] = {
-            _name(key): Projection(matrix.to(dtype) if dtype else matrix) for key, matrix in self.projections.items()
-        }
-        return {
-            _name(key): compose(source.to(dtype) if dtype else source, self.layouts[_name(key)], maps)
-            for key, source in self.sources.items()
-        }
+        """The smaller weights that follow from projections and the teacher's weights, each time anew.
+
+        Empty in mode "weights"; with a dtype, computed on the CPU in that precision.
+        """
+        projections, sources = (
+            {_name(key): tensor.to("cpu", dtype) if dtype else tensor for key, tensor in tensors.items()}
+            for tensors in (self.projections, self.sources)
+        )
+        return compose_weights(projections, sources, self.layouts)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights of the smaller architecture by name, as trained or as composed for this step."""
+        self.refresh()
+        composed = {slot.name: _value(self.module, slot.name) for slot in self.slots}
+        return {**dict(self.module.named_parameters()), **composed}
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def refresh(self) -> None:
+        """Compose the weights if P or W have changed since they were; forward does it by itself."""
+        if not self.slots:
+            return
+        tensors = [*self.projections.values(), *self.sources.values()]
+        if self._composition is None or not self._composition.is_current(tensors):
+            projections, sources = (
+                {_name(key): tensor for key, tensor in held.items()} for held in (self.projections, self.sources)
+            )
+            self._composition = Composition(projections, sources, self.layouts)
+            for slot, weight in zip(self.slots, self._composition.weights(), strict=True):
+                slot.install(self.module, weight)
+
+    def hold_gradients(self, held: bool) -> None:
+        """Under gradient accumulation: whether more backward passes follow before the step.
+
+        While true, gradients of composed weights are summed up; the first backward pass after it was set to false
+        takes the sum to P and W. Never needed for correctness: without it every backward pass does so.
+        """
+        self.refresh()
+        if self._composition is not None:
+            self._composition.held = held
 
     def forward(self, *args: object, **kwargs: object) -> object:
         """As the teacher's forward, in the smaller architecture."""
-        if self.mode == "weights":
-            return self.module(*args, **kwargs)
-        return functional_call(self.module, self.composed(), args, kwargs)
+        self.refresh()
+        outputs: object = self.module(*args, **kwargs)
+        return outputs if self.slots else keep_reachable(outputs, list(self.projections.values()))
+
+    def activation_checkpointing_enable(self, *args: object, **kwargs: object) -> None:
+        """As the Hugging Face model's own method; transformers.Trainer calls it.
+
+        Raises:
+            InputError: the module has none.
+        """
+        for name in ("activation_checkpointing_enable", "gradient_checkpointing_enable"):
+            if hasattr(self.module, name):
+                getattr(self.module, name)(*args, **kwargs)
+                return
+        raise InputError(
+            f"{type(self.module).__name__} has no gradient_checkpointing_enable; leave gradient_checkpointing off, or "
+            "call torch.utils.checkpoint in its forward."
+        )
+
+    def gradient_checkpointing_enable(self, *args: object, **kwargs: object) -> None:
+        """The older name of `activation_checkpointing_enable`."""
+        method = getattr(self.module, "gradient_checkpointing_enable", self.activation_checkpointing_enable)
+        method(*args, **kwargs)
+
+    def skeleton(self) -> nn.Module:
+        """A copy of the smaller module in which every composed weight is missing."""
+        self._empty()
+        copied = copy.deepcopy(self.module)
+        self.refresh()
+        return copied
+
+    def _empty(self) -> None:
+        self._composition = None
+        for slot in self.slots:
+            slot.empty(self.module)
+
+    def __getstate__(self) -> dict[str, object]:
+        """For copies and pickles: without the composed weights, which have a history; either side composes anew."""
+        self._empty()
+        return {**self.__dict__}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.refresh()
 
 
 def build_student(
@@ -160,12 +244,16 @@ def build_student(
     reduced = restructure(teacher, plan, inputs)
     if graph is None or reduced.module is not teacher:
         graph = reduced.trace(inputs)
-    resized = resize_module(reduced.unshared, graph, inputs, resolve_sizes(graph, plan))
+    new_sizes = resolve_sizes(graph, plan)
+    resized = resize_module(reduced.unshared, graph, inputs, new_sizes)
     reduced.share_in(resized.module.requires_grad_(True))  # a teacher may have been frozen
+    if hasattr(teacher, "generation_config"):  # no part of the configuration that the smaller model was built from
+        resized.module.generation_config = copy.deepcopy(teacher.generation_config)
     factor_pairs = find_factor_pairs(resized.module, [step for step in plan.steps if isinstance(step, LowRank)])
     start = start_student(reduced.module, graph, resized.sizes, _projected(graph, plan), factor_pairs, batches)
     _load(resized.module, start.weights)
     factorized = tuple(FactorPair(name, left.shape[1]) for name, (left, _) in start.factors.items())
+    warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factorized))
     for pair in factorized:
         factorize(resized.module, pair, *start.factors[pair.module])
     matches = _with_layers(_matches(graph, resized.module), reduced)
@@ -212,6 +300,15 @@ def _match(graph: DimensionGraph, plan: Plan, pattern: str) -> tuple[Dimension, 
             f"{error} DropLayers and ShareLayers act first: dimensions are numbered after them, and layers that share "
             "their parameters have one size."
         ) from None
+
+
+def _planned_sizes(
+    graph: DimensionGraph, new_sizes: Mapping[str, int], factor_pairs: Iterable[FactorPair]
+) -> dict[str, int]:
+    """What hardware sees: sizes that change, but for numbers of heads, and ranks."""
+    changed = {name: size for name, size in new_sizes.items() if size != graph[name].size}
+    widths = {name: size for name, size in changed.items() if graph[name].kind not in ("heads",)}
+    return widths | {pair.module: pair.rank for pair in factor_pairs}
 
 
 def _check_step(step: Project | Select, name: str, kind: str, size: int, reason: str) -> None:
@@ -278,6 +375,12 @@ def _last_dimension(graph: DimensionGraph, node: torch.fx.Node) -> str:
 
 def _has_module(module: nn.Module, path: str) -> bool:
     return any(name == path for name, _ in module.named_modules())
+
+
+def _value(module: nn.Module, name: str) -> Tensor:
+    path, _, attribute = name.rpartition(".")
+    value: Tensor = getattr(module.get_submodule(path), attribute)
+    return value
 
 
 def _key(name: str) -> str:

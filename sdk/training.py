@@ -68,12 +68,19 @@ class CompressionTrainer(Trainer):
                 "set hidden=0 for this student."
             )
 
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """As the Trainer's; gradients of composed weights go to the projections once a step, with its last batch."""
+        student = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        if isinstance(student, Student):
+            student.hold_gradients(not self.accelerator.sync_gradients)
+        return super().training_step(model, inputs, num_items_in_batch)
+
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The objective while training; the task's loss alone in evaluation."""
         ids = inputs.pop(EXAMPLE_IDS, None)
-        student = self.accelerator.unwrap_model(model)
+        student = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         paths = [match.module for match in self._matched()] if model.training else []
         inner = student.module if isinstance(student, Student) else student
         with captured_outputs(inner, paths) as hidden:
@@ -142,19 +149,9 @@ class CompressionTrainer(Trainer):
             penalties["l2"] = L2(self.objective.l2)
         if not penalties:
             return {}
-        composed = student.composed() if isinstance(student, Student) else {}
-        inner = student.module if isinstance(student, Student) else student
-        weights = [composed.get(name, weight) for name, weight in inner.named_parameters()]
-        matrices = [weight for weight in weights if weight.dim() > 1 and weight.requires_grad]
+        weights = student.weights() if isinstance(student, Student) else dict(student.named_parameters())
+        matrices = [weight for weight in weights.values() if weight.dim() > 1 and weight.requires_grad]
         return {name: penalty.value(matrices).to(matrices[0].device) for name, penalty in penalties.items()}
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """A checkpoint of a student holds a copy for each name of a shared parameter: safetensors refuses aliases."""
-        if isinstance(self.model, Student):
-            owners = {name for name, _ in [*self.model.named_parameters(), *self.model.named_buffers()]}
-            tensors = state_dict or self.model.state_dict()
-            state_dict = {name: value if name in owners else value.clone() for name, value in tensors.items()}
-        super()._save(output_dir, state_dict)
 
     def _record(self, terms: Mapping[str, Tensor]) -> None:
         self._term_steps += 1

@@ -16,7 +16,7 @@ from edgefold.configurations import (
 )
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
-from edgefold.layer_sharing import merge_shared, share_by_name, shared_names
+from edgefold.layer_sharing import share_by_name, shared_names, with_every_name
 from edgefold.resizing import AttributeEdit, apply_edits
 
 Inputs = Mapping[str, Tensor]
@@ -39,7 +39,7 @@ def find_table(model: nn.Module, inputs: Inputs | None) -> str:
             )
         table = cast(Any, model).get_input_embeddings().weight
         return next(name for name, parameter in model.named_parameters() if parameter is table)
-    lookups = merge_shared(trace(model, inputs), model).lookups
+    lookups = trace(model, inputs).lookups
     found = {str(ids.target): name for _, name, ids in lookups if ids.op == "placeholder"}
     if not found:
         raise InputError(f"No input of {type(model).__name__} looks up a table, so it has no vocabulary to trim.")
@@ -101,7 +101,7 @@ def _filled(fresh: nn.Module, tensors: Mapping[str, Tensor], rows: Sequence[int]
 
 def _patched(model: nn.Module, table: str, rows: Sequence[int], inputs: Inputs) -> nn.Module:
     """Any module: the axes traced to the table's rows, or to an output of their number, and attributes of that size."""
-    graph = merge_shared(trace(model, inputs), model)
+    graph = with_every_name(trace(model, inputs), model)
     size = graph.layouts[table][0][0].size
     along = {graph.layouts[table][0][0].dimension}
     along |= {d.name for d in graph if d.size == size and "an axis of the output" in d.reason}

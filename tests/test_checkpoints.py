@@ -8,10 +8,17 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 from edgefold.checkpoints import load_student, save_student
 from edgefold.errors import InputError
+from edgefold.exporters import export_onnx
 from edgefold.folding import fold
 from edgefold.plans import LowRank, Plan, Project, Select
 from edgefold.students import build_student
@@ -70,10 +77,70 @@ def test_a_plain_module_needs_its_architecture(tmp_path: Path) -> None:
     plain = fold(build_student(teacher, Plan([Project("hidden", 6)]), x, [x]))
     folder = save_student(plain, tmp_path / "student")
     assert torch.equal(load_student(folder, Plain())(**x), plain(**x))
-    with pytest.raises(InputError, match=r"architecture=Plain\(\.\.\.\)"):
+    with pytest.raises(
+        InputError, match=r"architecture=Plain\(\.\.\.\).*or save it again with save_student\(.*inputs="
+    ):
         load_student(folder)
     with pytest.raises(InputError, match="holds a Plain; the architecture given is a Linear"):
         load_student(folder, nn.Linear(2, 2))
+
+
+@pytest.fixture
+def plain_folder(tmp_path: Path) -> tuple[nn.Module, Path]:
+    x = {"x": torch.randn(5, 4, dtype=torch.float64)}
+    plain = fold(build_student(Plain().double().eval(), Plan([Project("hidden", 6)]), x, [x]))
+    return plain, save_student(plain, tmp_path / "student", inputs=x)
+
+
+def test_a_plain_module_saved_with_inputs_opens_from_the_folder_alone(plain_folder: tuple[nn.Module, Path]) -> None:
+    plain, folder = plain_folder
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"edgefold.json", "graph.json", "student.safetensors"}  # the weights are there once
+    opened = load_student(folder)
+    for rows in (1, 5, 8):
+        x = torch.randn(rows, 4, dtype=torch.float64)
+        torch.testing.assert_close(opened(x=x), plain(x=x), rtol=1e-12, atol=1e-12)
+    assert not opened.training
+    assert type(load_student(folder, Plain().double())).__name__ == "Plain"
+
+
+def test_a_student_opened_from_its_graph_is_saved_and_exported_like_any_other(
+    plain_folder: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    plain, folder = plain_folder
+    again = load_student(save_student(load_student(folder), tmp_path / "again"))
+    x = torch.randn(3, 4, dtype=torch.float64)
+    torch.testing.assert_close(again(x=x), plain(x=x), rtol=1e-12, atol=1e-12)
+    artifact = export_onnx(again.float(), {"x": x.float()}, tmp_path / "onnx")
+    assert artifact.lineage["parity"]["fp32"] < 1e-4
+
+
+@pytest.mark.parametrize("name", ["graph.json", "student.safetensors"])
+def test_an_altered_graph_is_found(name: str, plain_folder: tuple[nn.Module, Path]) -> None:
+    path = plain_folder[1] / name
+    path.write_bytes(path.read_bytes()[:-3] + b"  }")
+    with pytest.raises(InputError, match=rf"{name} is corrupt: its SHA-256 is"):
+        load_student(plain_folder[1])
+
+
+def test_a_language_model_brings_its_generation_config_and_tokenizer(
+    tmp_path: Path, job: Path, text_batch: Callable[..., Any]
+) -> None:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 101, "n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 32, "n_inner": 40}
+    teacher = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=1, use_cache=False)).eval()
+    teacher.generation_config.max_new_tokens = 7
+    plan = Plan([Project("hidden", 16), Select("ffn", 24), Select("heads", 2)])
+    plain = fold(build_student(teacher, plan, text_batch(), [text_batch(8)]))
+    tokenizer = AutoTokenizer.from_pretrained(job / "teacher")
+    folder = save_student(plain, tmp_path / "student", tokenizer=tokenizer)
+    assert json.loads((folder / "generation_config.json").read_text())["max_new_tokens"] == 7
+    assert AutoTokenizer.from_pretrained(folder)("wordc worda")["input_ids"] == tokenizer("wordc worda")["input_ids"]
+    prompt = torch.tensor([[5, 9, 2]])
+    expected = plain.generate(prompt, do_sample=False)
+    assert expected.shape[1] > 3
+    for opened in (AutoModelForCausalLM.from_pretrained(folder), load_student(folder)):
+        assert torch.equal(opened.generate(prompt, do_sample=False), expected)
 
 
 def test_one_flipped_byte_is_found(tmp_path: Path, make_student: Callable[..., Any]) -> None:

@@ -1,5 +1,6 @@
 """The trainer minimises the objective it states, trains what the mode says, and resumes to the same loss."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import torch
 from torch import nn
 from transformers import TrainingArguments
 
+from edgefold import compositions
 from edgefold.distillation import Objective
 from edgefold.errors import InputError
+from edgefold.folding import fold
 from edgefold.plans import DropLayers, Plan, Project, Select, ShareLayers
 from edgefold.students import MODES, Student, build_student
 from edgefold.training import CompressionTrainer
@@ -143,32 +146,65 @@ def test_the_cache_changes_nothing_but_precision(
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)  # hidden states are held in half precision
 
 
-def test_resuming_ends_at_the_same_loss(
-    teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+@pytest.mark.parametrize("mode", MODES)
+def test_a_killed_run_resumes_to_the_same_weights(
+    mode: str, teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
 ) -> None:
-    saving = {"save_strategy": "steps", "save_steps": 4}
-    whole = make_trainer(make_student(teacher, text_batch), teacher, rows, tmp_path / "whole", arguments=saving)
+    saving = {"save_strategy": "steps", "save_steps": 4, "gradient_accumulation_steps": 2}
+    start = make_student(teacher, text_batch, mode)
+    whole = make_trainer(copy.deepcopy(start), teacher, rows, tmp_path / "whole", arguments=saving)
     whole.train()
-    resumed = make_trainer(make_student(teacher, text_batch), teacher, rows, tmp_path / "other", arguments=saving)
+    resumed = make_trainer(start, teacher, rows, tmp_path / "other", arguments=saving)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
     last = [trainer.state.log_history[-2]["loss"] for trainer in (whole, resumed)]
     assert last[0] == pytest.approx(last[1], rel=1e-6)
+    ends = [fold(trainer.model).state_dict() for trainer in (whole, resumed)]
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["projection", "all"])
+def test_weights_are_composed_once_a_step(
+    mode: str,
+    teacher: Any,
+    rows: Any,
+    text_batch: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = {"composed": 0, "pulled back": 0}
+    pull_back, compose = torch.autograd.grad, compositions.compose_weights
+
+    def count(name: str, function: Any) -> Any:
+        return lambda *args, **kwargs: (counts.update({name: counts[name] + 1}), function(*args, **kwargs))[1]
+
+    student = make_student(teacher, text_batch, mode)
+    monkeypatch.setattr(compositions, "compose_weights", count("composed", compose))
+    monkeypatch.setattr(torch.autograd, "grad", count("pulled back", pull_back))
+    arguments = {"max_steps": 3, "gradient_accumulation_steps": 4, "gradient_checkpointing": True}
+    make_trainer(student, teacher, rows, tmp_path, arguments=arguments).train()
+    assert counts["pulled back"] == 3
+    assert counts["composed"] <= 4
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_gradient_accumulation_is_a_larger_batch(
-    teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+    mode: str, teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
 ) -> None:
     weights = []
+    start = make_student(teacher, text_batch, mode)
     for arguments in (
         {"per_device_train_batch_size": 8},
         {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
+        {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "gradient_checkpointing": True},
     ):
-        student = make_student(teacher, text_batch)
+        student = copy.deepcopy(start)
         objective = Objective(hidden=0.0)  # its normaliser is the batch's own, so it is no mean over rows
         settings = {**arguments, "max_steps": 1, "max_grad_norm": 0.0, "learning_rate": 0.1, "optim": "sgd"}
         make_trainer(student, teacher, rows, tmp_path, objective=objective, arguments=settings).train()
-        weights.append(student.module.classifier.weight.detach().clone())
-    torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-6)
+        weights.append(fold(student).classifier.weight.detach().clone())
+    for other in weights[1:]:
+        torch.testing.assert_close(weights[0], other, rtol=1e-4, atol=1e-6)
 
 
 def test_what_is_missing_is_said(teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path) -> None:
