@@ -14,7 +14,7 @@ from edgefold.checkpoints import load_student, save_student
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.folding import fold
-from edgefold.layer_sharing import merge_shared, shared_names
+from edgefold.layer_sharing import shared_names, with_every_name
 from edgefold.plans import DropLayers, LowRank, Plan, Project, Select, ShareLayers
 from edgefold.students import MODES, build_student
 
@@ -115,7 +115,7 @@ def test_every_sharing_layer_is_matched(make_bert: Callable[..., Any], text_batc
 def test_a_trace_of_shared_parameters_has_one_name_and_layout_for_each(make_residual_stack: Callable[..., Any]) -> None:
     student = build_student(make_residual_stack(), Plan([ShareLayers()]), X, [X])
     module, owners = student.module, shared_names(student.module)
-    graph = merge_shared(trace(module, X), module)
+    graph = with_every_name(trace(module, X), module)
     assert {read.parameter for read in graph.reads} <= set(dict(module.named_parameters()))
     assert all(graph.layouts[name] == graph.layouts[owner] for name, owner in owners.items())
     assert [d.name for d in graph if d.kind == "permutation"] == ["ffn.0"]
