@@ -15,8 +15,10 @@ from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
 from edgefold.plans import LowRank, Plan, Project, Select
 from edgefold.projections import Map, Projection, compose
 from edgefold.resizing import AttributeEdit, resize_module
+from edgefold.sequential_start import Progress, refit_sequentially
 
 MODES = ("weights", "projection", "all")
+STARTS = ("sequential", "pca")
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,21 @@ def build_student(
     inputs: Batch,
     calibration: Iterable[Batch],
     mode: str = "weights",
+    *,
+    start: str = "sequential",
+    progress: Progress | None = None,
 ) -> Student:
     """Copy the teacher under a plan; the teacher is not modified.
 
     Args:
         inputs: example keyword tensors of forward, at least 2 rows.
         calibration: batches of such tensors (a few hundred samples), from which projections, importances and factors
-        start. mode: what training will change, see `Student`.
+            start.
+        mode: what training will change, see `Student`.
+        start: "pca" composes the teacher's weights with the calibrated projections and selections; "sequential" then
+            fits every layer in turn to what the teacher computes there (see `refit_sequentially`). In modes
+            "projection" and "all" it fits what is not composed from the teacher's weights: norms and some biases.
+        progress: progress("start", layers done, of all, figures of the last one).
 
     Raises:
         InputError: the plan does not fit the model, the architecture cannot be built at these sizes, or calibration
@@ -133,23 +143,38 @@ def build_student(
     """
     if mode not in MODES:
         raise InputError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}.")
+    if start not in STARTS:
+        raise InputError(f"start={start!r} is not known; choose one of {', '.join(STARTS)}.")
     check_inputs(inputs)
     batches = list(calibration)
     graph = trace(teacher, inputs)
     new_sizes = resolve_sizes(graph, plan)
     resized = resize_module(teacher, graph, inputs, new_sizes)
     factor_pairs = find_factor_pairs(resized.module, [step for step in plan.steps if isinstance(step, LowRank)])
-    start = start_student(teacher, graph, resized.sizes, _projected(graph, plan), factor_pairs, batches)
-    _load(resized.module, start.weights)
+    plain = start_student(teacher, graph, resized.sizes, _projected(graph, plan), factor_pairs, batches)
+    _load(resized.module, plain.weights)
     for pair in factor_pairs:
-        factorize(resized.module, pair, *start.factors[pair.module])
+        factorize(resized.module, pair, *plain.factors[pair.module])
     structure = Structure(
         plan,
         {name: (graph[name].size, size) for name, size in resized.sizes.items()},
         resized.edits,
         tuple(factor_pairs),
     )
-    student = Student(resized.module, structure, start, _matches(graph, resized.module), mode)
+    student = Student(resized.module, structure, plain, _matches(graph, resized.module), mode)
+    if start == "sequential":
+        composed = () if mode == "weights" else plain.sources
+        outer_factors = {f"{pair.module}.1": pair.module for pair in factor_pairs}
+        refitted = refit_sequentially(
+            graph,
+            trace(resized.module, inputs),
+            plain.maps,
+            batches,
+            layer_map=outer_factors,
+            frozen=composed,
+            progress=progress,
+        )
+        _load(resized.module, refitted)
     return student.train(teacher.training)
 
 
