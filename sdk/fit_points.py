@@ -65,7 +65,7 @@ def find_fit_points(
         frozen: parameters not to be fitted.
     """
     in_teacher = align(student.module, teacher.module, layer_map)
-    in_reference = align(student.module, reference.module)
+    in_reference = align(student.module, reference.module, layer_map if reference is teacher else None)
     found: dict[Node, FitPoint] = {}
     lost: list[str] = []
     reads: tuple[LinearRead | NormRead, ...] = (*student.reads, *student.norms)

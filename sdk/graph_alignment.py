@@ -49,7 +49,7 @@ def renamed(path: str, layer_map: Mapping[str, str]) -> str:
     """A module path with its longest mapped beginning replaced."""
     for beginning in (path, *reversed(list(_above(path)))):
         if beginning in layer_map:
-            return (layer_map[beginning] + path[len(beginning) :]).strip(".")
+            return ".".join(filter(None, (layer_map[beginning], path[len(beginning) :].strip("."))))
     return path
 
 
