@@ -84,7 +84,15 @@ def compress(
     begun = time.perf_counter()
     batches = train.batches(tokenizer, 16, recipe.calibration.samples)
     inputs = batches[len(batches) // 2]
-    student = build_student(teacher, recipe.to_plan(), inputs, batches, recipe.training.mode)
+    student = build_student(
+        teacher,
+        recipe.to_plan(),
+        inputs,
+        batches,
+        recipe.training.mode,
+        start=recipe.calibration.start,
+        progress=lambda _, done, total, figures: progress("calibrate", done, total + 1, figures),
+    )
     metrics = {"calibration_seconds": time.perf_counter() - begun}
     if recipe.vocabulary is not None:
         metrics["vocabulary_size"] = float(len(tokenizer))

@@ -156,9 +156,11 @@ class VocabularySettings(Section):
 
 
 class CalibrationSettings(Section):
-    """How much training text the projections start from."""
+    """How much training text the student starts from, and how."""
 
     samples: Count = 512
+    start: Literal["sequential", "pca"] = "sequential"
+    """"pca" composes the weights with the calibrated projections; "sequential" then fits layer after layer."""
 
 
 class Recipe(Section):

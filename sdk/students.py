@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from edgefold.bottlenecks import add_bottlenecks
 from edgefold.calibration import Batch
 from edgefold.compositions import Composition, compose_weights
-from edgefold.dimensions import Dimension, DimensionGraph, check_inputs
+from edgefold.dimensions import Dimension, DimensionGraph, check_inputs, trace
 from edgefold.errors import InputError
 from edgefold.hardware_sizes import warn_of_odd_sizes
 from edgefold.initialisation import StudentStart, start_student
@@ -22,10 +22,12 @@ from edgefold.projections import Projection
 from edgefold.reachability import keep_reachable
 from edgefold.resizing import AttributeEdit, resize_module
 from edgefold.restructuring import Restructured, restructure
+from edgefold.sequential_start import Progress, refit_sequentially
 from edgefold.tied_state import keep_tied_once
 from edgefold.weight_slots import WeightSlot, find_slots
 
 MODES = ("weights", "projection", "all")
+STARTS = ("sequential", "pca")
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,8 @@ def build_student(
     calibration: Iterable[Batch],
     mode: str = "weights",
     *,
+    start: str = "sequential",
+    progress: Progress | None = None,
     graph: DimensionGraph | None = None,
 ) -> Student:
     """Copy the teacher under a plan; the teacher is not modified.
@@ -231,6 +235,10 @@ def build_student(
         calibration: batches of such tensors (a few hundred samples), from which projections, importances and factors
             start.
         mode: what training will change, see `Student`.
+        start: "pca" composes the teacher's weights with the calibrated projections and selections; "sequential" then
+            fits every layer in turn to what the teacher computes there (see `refit_sequentially`). In modes
+            "projection" and "all" it fits what is not composed from the teacher's weights: norms and some biases.
+        progress: progress("start", layers done, of all, figures of the last one).
         graph: of the teacher, where it has been traced already.
 
     Raises:
@@ -239,6 +247,8 @@ def build_student(
     """
     if mode not in MODES:
         raise InputError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}.")
+    if start not in STARTS:
+        raise InputError(f"start={start!r} is not known; choose one of {', '.join(STARTS)}.")
     check_inputs(inputs)
     batches = list(calibration)
     reduced = restructure(teacher, plan, inputs)
@@ -250,12 +260,28 @@ def build_student(
     if hasattr(teacher, "generation_config"):  # no part of the configuration that the smaller model was built from
         resized.module.generation_config = copy.deepcopy(teacher.generation_config)
     factor_pairs = find_factor_pairs(resized.module, [step for step in plan.steps if isinstance(step, LowRank)])
-    start = start_student(reduced.module, graph, resized.sizes, _projected(graph, plan), factor_pairs, batches)
-    _load(resized.module, start.weights)
-    factorized = tuple(FactorPair(name, left.shape[1]) for name, (left, _) in start.factors.items())
+    plain = start_student(reduced.module, graph, resized.sizes, _projected(graph, plan), factor_pairs, batches)
+    _load(resized.module, plain.weights)
+    factorized = tuple(FactorPair(name, left.shape[1]) for name, (left, _) in plain.factors.items())
     warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factorized))
     for pair in factorized:
-        factorize(resized.module, pair, *start.factors[pair.module])
+        factorize(resized.module, pair, *plain.factors[pair.module])
+    if start == "sequential" and plan.steps:
+        teacher_graph = trace(teacher, inputs) if reduced.layers else graph
+        frozen = () if mode == "weights" else plain.sources
+        _load(
+            resized.module,
+            refit_sequentially(
+                teacher_graph,
+                trace(resized.module, inputs),
+                plain.maps,
+                batches,
+                reference=graph,
+                layer_map={**reduced.layers, **{f"{pair.module}.1": pair.module for pair in factorized}},
+                frozen=frozen,
+                progress=progress,
+            ),
+        )
     matches = _with_layers(_matches(graph, resized.module), reduced)
     steps = [step for step in plan.steps if isinstance(step, Bottleneck)]
     structure = Structure(
@@ -268,7 +294,7 @@ def build_student(
         add_bottlenecks(resized.module, steps, inputs, batches),
         reduced.is_configured,
     )
-    return Student(resized.module, structure, start, matches, mode).train(teacher.training)
+    return Student(resized.module, structure, plain, matches, mode).train(teacher.training)
 
 
 def resolve_sizes(graph: DimensionGraph, plan: Plan) -> dict[str, int]:

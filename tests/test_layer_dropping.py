@@ -56,7 +56,7 @@ def test_a_bert_with_fewer_layers_is_the_hand_made_one_and_an_ordinary_checkpoin
     make_bert: Callable[..., Any], text_batch: Callable[..., Any], tmp_path: Path
 ) -> None:
     teacher = make_bert(num_hidden_layers=4).float()
-    student = build_student(teacher, Plan([DropLayers(every=2)]), text_batch(), [text_batch()])
+    student = build_student(teacher, Plan([DropLayers(every=2)]), text_batch(), [text_batch()], start="pca")
     plain = fold(student)
     hand = by_hand(teacher, "bert.encoder.layer", (1, 3))
     torch.testing.assert_close(plain(**text_batch()).logits, hand(**text_batch()).logits, rtol=0, atol=1e-6)
@@ -70,7 +70,7 @@ def test_layers_are_known_by_their_path_in_the_teacher(
     make_bert: Callable[..., Any], text_batch: Callable[..., Any]
 ) -> None:
     teacher = make_bert(num_hidden_layers=4)
-    student = build_student(teacher, Plan([DropLayers(keep=(0, 3))]), text_batch(), [text_batch()])
+    student = build_student(teacher, Plan([DropLayers(keep=(0, 3))]), text_batch(), [text_batch()], start="pca")
     assert student.structure.layer_map == {
         "bert.encoder.layer.0": "bert.encoder.layer.0",
         "bert.encoder.layer.1": "bert.encoder.layer.3",
@@ -85,7 +85,7 @@ def test_a_decoder_counts_its_layers_anew_so_that_its_cache_is_right(
     make_decoder: Callable[..., Any], text_batch: Callable[..., Any]
 ) -> None:
     teacher, batch = make_decoder(), text_batch()
-    plain: Any = fold(build_student(teacher, Plan([DropLayers(keep=(1, 3))]), batch, [batch]))
+    plain: Any = fold(build_student(teacher, Plan([DropLayers(keep=(1, 3))]), batch, [batch], start="pca"))
     hand = by_hand(teacher, "transformer.h", (1, 3))
     torch.testing.assert_close(plain(**batch).logits, hand(**batch).logits, rtol=0, atol=1e-12)
     cut: Any = cut_layers(teacher, {Stack("transformer.h", 4): (1, 3)})
@@ -99,7 +99,7 @@ def test_a_decoder_counts_its_layers_anew_so_that_its_cache_is_right(
 def test_what_belongs_to_a_place_stays_there(tmp_path: Path, text_batch: Callable[..., Any]) -> None:
     """T5's first layers hold the table of relative positions that all layers use."""
     teacher, batch = make_t5(), {**text_batch(), "decoder_input_ids": text_batch(4, 5, 1)["input_ids"]}
-    student = build_student(teacher, Plan([DropLayers(keep=(1, 3), stack="*")]), batch, [batch])
+    student = build_student(teacher, Plan([DropLayers(keep=(1, 3), stack="*")]), batch, [batch], start="pca")
     plain: Any = fold(student)
     hand = by_hand(by_hand(teacher, "encoder.block", (1, 3)), "decoder.block", (1, 3))
     for name in ("encoder", "decoder"):
@@ -113,7 +113,9 @@ def test_what_belongs_to_a_place_stays_there(tmp_path: Path, text_batch: Callabl
 
 def test_one_stack_of_two_may_be_named(text_batch: Callable[..., Any]) -> None:
     batch = {**text_batch(), "decoder_input_ids": text_batch(4, 5, 1)["input_ids"]}
-    plain: Any = fold(build_student(make_t5(), Plan([DropLayers(keep=(0,), stack="decoder")]), batch, [batch]))
+    plain: Any = fold(
+        build_student(make_t5(), Plan([DropLayers(keep=(0,), stack="decoder")]), batch, [batch], start="pca")
+    )
     assert (plain.config.num_layers, plain.config.num_decoder_layers) == (4, 1)
 
 
@@ -121,7 +123,7 @@ def test_lists_of_the_configuration_are_cut_with_the_layers(text_batch: Callable
     sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 4, "intermediate_size": 32, "head_dim": 8}
     heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": 3}
     teacher = Gemma2ForCausalLM(Gemma2Config(vocab_size=101, use_cache=False, **sizes, **heads)).double().eval()
-    student = build_student(teacher, Plan([DropLayers(keep=(1, 2))]), text_batch(), [text_batch()])
+    student = build_student(teacher, Plan([DropLayers(keep=(1, 2))]), text_batch(), [text_batch()], start="pca")
     config: Any = student.module.config
     assert config.layer_types == ["full_attention", "sliding_attention"]
     assert student.structure.is_uniform
@@ -133,7 +135,7 @@ def test_a_plain_module_with_a_list_of_its_own(
 ) -> None:
     """Its layers keep their nature (the sign), and what numbers them (the index) numbers them anew."""
     teacher = make_residual_stack(counts=counts)
-    plain: Any = fold(build_student(teacher, Plan([DropLayers(keep=(1, 3))]), X, [X]))
+    plain: Any = fold(build_student(teacher, Plan([DropLayers(keep=(1, 3))]), X, [X], start="pca"))
     hidden = teacher.first(X["x"])
     for index in (1, 3):
         hidden = teacher.layers[index](hidden)
@@ -169,7 +171,7 @@ class Alternating(PreTrainedModel):
 
 def test_a_configuration_that_would_change_the_layers_is_not_used(tmp_path: Path) -> None:
     teacher, x = Alternating(AlternatingConfig()).double().eval(), {"x": torch.randn(5, 6, dtype=torch.float64)}
-    student = build_student(teacher, Plan([DropLayers(keep=(1, 3))]), x, [x])
+    student = build_student(teacher, Plan([DropLayers(keep=(1, 3))]), x, [x], start="pca")
     expected = by_hand(teacher, "layers", (1, 3))(**x)
     torch.testing.assert_close(student(**x), expected, rtol=0, atol=1e-12)
     assert not student.structure.is_uniform

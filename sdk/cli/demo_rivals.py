@@ -25,7 +25,7 @@ SECOND_LAYER_LEARNING_RATE = 1e-4
 
 def random_start(teacher: nn.Module, recipe: Recipe, batches: list[dict[str, torch.Tensor]]) -> Student:
     """The student's shape and objective, its weights and projections drawn at random."""
-    student = build_student(teacher, recipe.to_plan(), batches[len(batches) // 2], batches[:1])
+    student = build_student(teacher, recipe.to_plan(), batches[len(batches) // 2], batches[:1], start="pca")
     fresh = type(student.module)(copy.deepcopy(student.module.config))
     student.module.load_state_dict(fresh.state_dict())
     with torch.no_grad():
