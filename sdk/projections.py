@@ -54,6 +54,8 @@ def compose(tensor: Tensor, layout: Sequence[Sequence[Factor]], maps: Mapping[st
 
 def _map_axis(tensor: Tensor, position: int, axis: Sequence[Factor], maps: Mapping[str, Map]) -> Tensor:
     """One axis, which is a row-major product of factors."""
+    if not axis:  # of size 1
+        return tensor
     shape = (*tensor.shape[:position], *(factor.size for factor in axis), *tensor.shape[position + 1 :])
     grid = tensor.reshape(shape)
     for place, factor in enumerate(axis, position):

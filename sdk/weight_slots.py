@@ -32,6 +32,7 @@ class WeightSlot:
             owner = model.get_submodule(place.module)
             if hasattr(owner, place.attribute):
                 delattr(owner, place.attribute)
+            _list_weights(owner)
 
     def install(self, model: nn.Module, tensor: Tensor) -> None:
         """Let a tensor of any origin, as one with a history of computation, stand in for the weight."""
@@ -50,6 +51,13 @@ class WeightSlot:
             owner.register_parameter(place.attribute, parameter)
             for sibling in [name for name in place.siblings if name in owner._parameters]:
                 owner._parameters[sibling] = owner._parameters.pop(sibling)
+            _list_weights(owner)
+
+
+def _list_weights(owner: nn.Module) -> None:
+    """A recurrent layer also holds its weights in a list, which only assignments keep up to date."""
+    if isinstance(owner, nn.RNNBase):
+        owner._flat_weights = [getattr(owner, name, None) for name in owner._flat_weights_names]
 
 
 def find_slots(model: nn.Module, names: Iterable[str]) -> tuple[WeightSlot, ...]:

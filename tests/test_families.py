@@ -91,7 +91,7 @@ UNIFORM = {
     "t5": ("hidden", "heads", "ffn"),
     "vit": ("hidden", "heads", "ffn"),
 }
-THIRDS = {"hidden": 8, "linear": 8, "heads": 1, "ffn": 16}
+THIRDS = {"hidden": 8, "linear": 4, "heads": 1, "ffn": 16}
 
 
 @pytest.mark.slow
