@@ -116,10 +116,13 @@ def _fitted(module: GraphModule, read: LinearRead | NormRead, frozen: Collection
         name if name and name not in frozen and _is_read_here_alone(module, name, read.node) else None
         for name in (weight, read.bias)
     )
-    if isinstance(read, NormRead) and read.offset:  # a scale of 1 + w is not multiplied by multiplying w
-        return None, bias
-    if isinstance(read, NormRead):  # one multiplies what the other adds to: both, or the shift alone
-        return (weight if bias or not read.bias else None), bias
+    if isinstance(read, NormRead):
+        size = tuple(sizes(read.node)[-1:])
+        if any(tuple(module.get_parameter(name).shape) != size for name in (weight, bias) if name):
+            return None, None
+        if read.offset:  # a scale of 1 + w is not multiplied by multiplying w
+            return None, bias
+        return (weight if bias or not read.bias else None), bias  # a scale multiplies a shift that may not follow it
     return (weight if weight and module.get_parameter(weight).dim() == 2 else None), bias
 
 
@@ -139,7 +142,12 @@ def _is_read_here_alone(module: GraphModule, name: str, node: Node) -> bool:
 
 
 def _path_to_sum(read: LinearRead, module: GraphModule) -> tuple[Node, ...]:
-    """From a product on through what hands its vectors on, to the last sum whose other operands stand before it."""
+    """From a product on through what hands its vectors on, to the last sum whose other operands stand before it.
+
+    Vectors along another axis than the last are compared right at the product: a view might rearrange them.
+    """
+    if read.axis != len(sizes(read.source)) - 1:
+        return (read.node,)
     order = {node: i for i, node in enumerate(module.graph.nodes)}
     path, end = [read.node], 1
     for node in _handed_on(read.node, order):

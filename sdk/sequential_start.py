@@ -29,8 +29,11 @@ from edgefold.regression import (
     shift_correction,
 )
 
-RIDGE = 1e-3
+RIDGE = 1e-2
+"""Measured on MiniLM-L6. At half width as an embedder: fidelity .812 (.1: .810) from 2400 texts, .756 (.1: .776,
+.001: .748) from 600. At a third as a classifier: accuracy .805 (.03: .799, .1: .794, .3: .791) from 512 texts."""
 POSITIONS = 2**17
+"""Tokens of calibration: about 2 GB of activations at hidden size 384."""
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
 
 logger = logging.getLogger(__name__)
@@ -52,10 +55,11 @@ def refit_sequentially(
     """The weights of a student after its sequential start, by name; only those that changed. Nothing is modified.
 
     Both graphs are run a stretch at a time over all batches. Resident are the activations (in the model's own dtype)
-    that are still to be read, a few per position of the calibration data, and one second moment in float64.
+    that are still to be read: a few vectors per position of the calibration data; and one second moment in float64.
 
     A parameter that is read at several places (shared layers, tied embeddings) keeps its start, as do look-up tables,
-    convolutions and whatever has no counterpart in the teacher; the operators around them correct what they can.
+    the kernels of convolutions (not their biases) and whatever has no counterpart in the teacher; the operators around
+    them correct what they can.
 
     Args:
         teacher, student: traced; the student holds the weights to start from.

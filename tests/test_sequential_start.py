@@ -1,5 +1,6 @@
 """Laws of the sequential start: it never does harm, takes over what was dropped, and corrects earlier errors."""
 
+import copy
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -89,28 +90,35 @@ def test_kept_neurons_take_over_the_work_of_dropped_ones() -> None:
     assert error(student, teacher, batch) < 1e-16
 
 
-def test_no_residual_sum_of_a_bert_is_further_from_the_teacher(
+def stream_errors(student: Student, teacher: nn.Module, paths: list[str], batch: Any) -> list[float]:
+    """How far the student is from the teacher's projected stream, where these modules hand it on."""
+    projection = student.projection("hidden")
+    assert projection is not None
+    with captured_outputs(teacher, paths) as h, captured_outputs(student.module, paths) as s, torch.no_grad():
+        teacher(**batch), student(**batch)
+        kept = batch["attention_mask"].bool() if "attention_mask" in batch else slice(None)
+        return [float((h[path] @ projection - s[path])[kept].square().mean()) for path in paths]
+
+
+def test_the_stream_of_a_bert_is_nowhere_further_from_the_teacher(
     make_bert: Callable[..., Any], text_batch: Callable[..., Any]
 ) -> None:
     teacher, batch = make_bert(), text_batch(64, 12, 3)
     paths = [f"bert.encoder.layer.{i}.{part}.LayerNorm" for i in (0, 1) for part in ("attention.output", "output")]
-    errors = {}
-    for start in ("pca", "sequential"):
-        student = build_student(teacher, Plan(SMALL), batch, [batch], start=start)
-        projection = student.projection("hidden")
-        assert projection is not None
-        with captured_outputs(teacher, paths) as h, captured_outputs(student.module, paths) as s, torch.no_grad():
-            teacher(**batch), student(**batch)
-            kept = batch["attention_mask"].bool()
-            errors[start] = [float((h[p] @ projection - s[p])[kept].square().mean()) for p in paths]
-    assert all(a < b for a, b in zip(errors["sequential"], errors["pca"], strict=True)), errors
+    plain, student = (
+        build_student(teacher, Plan(SMALL), batch, [batch], start=start) for start in ("pca", "sequential")
+    )
+    errors = (stream_errors(model, teacher, paths, batch) for model in (student, plain))
+    assert all(a < b for a, b in zip(*errors, strict=True))
 
 
-def test_a_residual_stream_of_a_plain_module_comes_closer() -> None:
+def test_the_stream_of_a_plain_module_is_nowhere_further_from_the_teacher() -> None:
     teacher, x = residual()
     plan = Plan([Project("hidden", 8), Select("ffn", 10)])
-    errors = [error(build_student(teacher, plan, x, [x], start=start), teacher, x) for start in ("sequential", "pca")]
-    assert errors[0] < 0.7 * errors[1]
+    plain, student = (build_student(teacher, plan, x, [x], start=start) for start in ("pca", "sequential"))
+    errors = (stream_errors(model, teacher, [f"norms.{i}" for i in range(3)], x) for model in (student, plain))
+    assert all(a <= b * (1 + 1e-9) for a, b in zip(*errors, strict=True))
+    assert error(student, teacher, x) < 0.7 * error(plain, teacher, x)
 
 
 def test_every_step_lowers_its_own_error() -> None:
@@ -178,6 +186,40 @@ def test_a_student_of_every_second_layer_follows_the_layers_it_is_mapped_to() ->
 def _renamed(name: str, kept: dict[int, int]) -> str:
     parts = name.split(".")
     return ".".join(str(kept[int(part)]) if part.isdigit() else part for part in parts)
+
+
+def test_fused_products_and_views_are_fitted_and_tied_embeddings_are_not(text_batch: Callable[..., Any]) -> None:
+    """GPT-2: query, key and value in one matrix, products on flattened positions, a head tied to the embeddings."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_embd=24, n_layer=2, n_head=3, vocab_size=101, n_positions=32, use_cache=False, bos_token_id=0, eos_token_id=0
+    )
+    teacher, batch = GPT2LMHeadModel(config).double().eval(), text_batch(64, 12, 3)
+    student = copy.deepcopy(teacher)
+    with torch.no_grad():
+        for parameter in student.transformer.h.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        before = (student(**batch).logits - teacher(**batch).logits).square().mean()
+    weights = refit_sequentially(trace(teacher, batch), trace(student, batch), {}, [batch])
+    assert {"transformer.h.0.attn.c_attn.weight", "transformer.h.1.mlp.c_proj.bias"} <= weights.keys()
+    assert not {"transformer.wte.weight", "lm_head.weight"} & weights.keys()
+    student.load_state_dict(weights, strict=False)
+    with torch.no_grad():
+        assert (student(**batch).logits - teacher(**batch).logits).square().mean() < 0.01 * before
+
+
+def test_the_kernels_of_convolutions_keep_their_start_and_their_biases_do_not() -> None:
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Conv1d(3, 8, 3), nn.ReLU(), nn.Conv1d(8, 4, 3), nn.Flatten(), nn.Linear(24, 2))
+    x = {"input": torch.randn(40, 3, 10, dtype=torch.float64)}
+    teacher = teacher.double().eval()
+    plan = Plan([Select("channels.0", 4)])
+    plain, student = (build_student(teacher, plan, x, [x], start=start) for start in ("pca", "sequential"))
+    assert torch.equal(plain.module[2].weight, student.module[2].weight)
+    assert not torch.equal(plain.module[2].bias, student.module[2].bias)
+    assert error(student, teacher, x) < error(plain, teacher, x)
 
 
 @pytest.mark.parametrize("mode", MODES)
