@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from edgefold.folding import fold
     from edgefold.hardware_sizes import round_up
     from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
-    from edgefold.students import Student, build_student
+    from edgefold.student_building import build_student
+    from edgefold.students import Student
     from edgefold.training import CompressionTrainer
     from edgefold.vocabularies import trim_vocabulary, used_tokens
 
@@ -34,7 +35,7 @@ _HOME = {
     "Select": "plans",
     "ShareLayers": "plans",
     "Student": "students",
-    "build_student": "students",
+    "build_student": "student_building",
     "fold": "folding",
     "load_student": "checkpoints",
     "round_up": "hardware_sizes",

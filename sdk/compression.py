@@ -19,7 +19,8 @@ from edgefold.errors import GateError, InputError
 from edgefold.folding import fold
 from edgefold.recipes import Recipe, dump_recipe, load_recipe
 from edgefold.staging import check_output_folder, staged_folder
-from edgefold.students import Student, build_student
+from edgefold.student_building import build_student
+from edgefold.students import Student
 from edgefold.text_classification import (
     CurvePoint,
     Progress,

@@ -13,7 +13,8 @@ from edgefold.checkpoints import load_student, save_student
 from edgefold.errors import InputError
 from edgefold.folding import fold
 from edgefold.plans import Bottleneck, DropLayers, Plan, Project, ShareLayers
-from edgefold.students import MODES, build_student
+from edgefold.student_building import build_student
+from edgefold.students import MODES
 
 X = {"x": torch.randn(9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))}
 

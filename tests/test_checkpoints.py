@@ -21,7 +21,7 @@ from edgefold.errors import InputError
 from edgefold.exporters import export_onnx
 from edgefold.folding import fold
 from edgefold.plans import LowRank, Plan, Project, Select
-from edgefold.students import build_student
+from edgefold.student_building import build_student
 
 UNIFORM = Plan([Project("hidden", 16), Select("ffn", 24), Select("heads", 2)])
 OTHER_PLANS = {

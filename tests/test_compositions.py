@@ -16,7 +16,8 @@ from edgefold.compositions import compose_weights
 from edgefold.errors import InputError
 from edgefold.folding import fold
 from edgefold.plans import Plan, Project, Select
-from edgefold.students import Student, build_student
+from edgefold.student_building import build_student
+from edgefold.students import Student
 
 PLAN = Plan([Project("hidden", 16), Select("ffn", 24), Select("heads", 2)])
 COMPOSED = ("projection", "all")

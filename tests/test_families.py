@@ -13,7 +13,7 @@ from edgefold.dimensions import DimensionGraph, trace
 from edgefold.errors import InputError
 from edgefold.folding import fold
 from edgefold.plans import Plan, Project, Select
-from edgefold.students import build_student
+from edgefold.student_building import build_student
 
 
 def halved(graph: DimensionGraph, *names: str) -> list[Any]:

@@ -10,7 +10,8 @@ from torch.nn.utils import parametrize
 
 from edgefold.folding import fold
 from edgefold.plans import LowRank, Plan, Project, Select
-from edgefold.students import MODES, build_student
+from edgefold.student_building import build_student
+from edgefold.students import MODES
 from edgefold.thin_products import is_faster, merge_slow_pairs
 
 PLAN = Plan([Project("hidden", 16), Select("ffn", 24), Select("heads", 2), LowRank("intermediate", 4)])

@@ -9,7 +9,7 @@ import pytest
 from edgefold.errors import InputError
 from edgefold.hardware_sizes import round_up
 from edgefold.plans import LowRank, Plan, Project, Select
-from edgefold.students import build_student
+from edgefold.student_building import build_student
 
 
 @pytest.mark.parametrize(("size", "multiple", "expected"), [(1, 8, 8), (8, 8, 8), (129, 8, 136), (33, 32, 64)])

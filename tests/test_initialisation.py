@@ -8,7 +8,7 @@ from torch import nn
 
 from edgefold.dimensions import trace
 from edgefold.plans import Plan, Project, Select
-from edgefold.students import build_student
+from edgefold.student_building import build_student
 
 
 def test_the_part_of_the_mean_that_a_projection_cuts_off_reaches_the_bias() -> None:

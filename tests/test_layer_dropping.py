@@ -26,7 +26,8 @@ from edgefold.layer_cutting import cut_layers
 from edgefold.layer_dropping import path_before
 from edgefold.plans import DropLayers, Plan, Project, Select
 from edgefold.stacks import Stack
-from edgefold.students import MODES, build_student
+from edgefold.student_building import build_student
+from edgefold.students import MODES
 
 X = {"x": torch.randn(9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))}
 

@@ -16,7 +16,8 @@ from edgefold.errors import InputError
 from edgefold.folding import fold
 from edgefold.layer_sharing import shared_names, with_every_name
 from edgefold.plans import DropLayers, LowRank, Plan, Project, Select, ShareLayers
-from edgefold.students import MODES, build_student
+from edgefold.student_building import build_student
+from edgefold.students import MODES
 
 X = {"x": torch.randn(9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))}
 

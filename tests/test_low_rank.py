@@ -11,7 +11,7 @@ from edgefold.errors import InputError
 from edgefold.folding import fold
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs, keep_energy
 from edgefold.plans import LowRank, Plan
-from edgefold.students import build_student
+from edgefold.student_building import build_student
 
 
 def make_net() -> nn.Sequential:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from edgefold.plans import Plan, Project, Select
 from edgefold.reachability import keep_reachable
-from edgefold.students import MODES, Student, build_student
+from edgefold.student_building import build_student
+from edgefold.students import MODES, Student
 
 PLAN = Plan([Project("hidden", 16), Select("ffn", 24), Select("heads", 2)])
 CASES = [

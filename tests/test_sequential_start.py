@@ -15,7 +15,8 @@ from edgefold.errors import InputError
 from edgefold.plans import LowRank, Plan, Project, Select
 from edgefold.projections import Selection
 from edgefold.sequential_start import refit_sequentially
-from edgefold.students import MODES, Student, build_student
+from edgefold.student_building import build_student
+from edgefold.students import MODES, Student
 
 SMALL = [Project("hidden", 16), Select("ffn", 24), Select("heads", 2)]
 

@@ -11,7 +11,8 @@ from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.folding import fold
 from edgefold.plans import LowRank, Plan, Project, Select
-from edgefold.students import MODES, Student, build_student
+from edgefold.student_building import build_student
+from edgefold.students import MODES, Student
 
 BERT_PLANS = {
     "uniform": [Project("hidden", 16), Select("ffn", 24), Select("heads", 2)],

@@ -22,7 +22,8 @@ from transformers import (
 from edgefold.distillation import Objective
 from edgefold.folding import fold
 from edgefold.plans import Plan, Project, Select
-from edgefold.students import MODES, build_student
+from edgefold.student_building import build_student
+from edgefold.students import MODES
 from edgefold.tied_state import keep_tied_once, other_names
 from edgefold.training import CompressionTrainer
 

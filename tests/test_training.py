@@ -15,7 +15,8 @@ from edgefold.distillation import Objective
 from edgefold.errors import InputError
 from edgefold.folding import fold
 from edgefold.plans import DropLayers, Plan, Project, Select, ShareLayers
-from edgefold.students import MODES, Student, build_student
+from edgefold.student_building import build_student
+from edgefold.students import MODES, Student
 from edgefold.training import CompressionTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -24,7 +24,7 @@ from edgefold.checkpoints import save_student
 from edgefold.errors import InputError
 from edgefold.folding import fold
 from edgefold.plans import Plan, Project
-from edgefold.students import build_student
+from edgefold.student_building import build_student
 from edgefold.vocabularies import trim_vocabulary, used_tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore")

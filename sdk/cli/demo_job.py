@@ -24,6 +24,7 @@ from edgefold.cli.demo_measurement import (
     measure_times,
 )
 from edgefold.cli.demo_rivals import (
+    RANDOM_START_LEARNING_RATE,
     SECOND_LAYER_LEARNING_RATE,
     every_second_layer,
     random_start,
@@ -36,13 +37,11 @@ from edgefold.demo_data import fetch_model, load_reviews
 from edgefold.distillation import Objective
 from edgefold.exporters import export_onnx, quantize_onnx
 from edgefold.fine_tuning import FineTuned, fine_tune
-from edgefold.folding import fold
 from edgefold.recipes import Recipe, TrainingSettings, check_recipe
 from edgefold.report_page import render_report
 from edgefold.reports import Report
 from edgefold.runtimes import read_device_state
 from edgefold.staging import check_output_folder
-from edgefold.students import Student
 from edgefold.summaries import CurveData, DemoSummary, GateResult, find_dominated
 from edgefold.text_classification import CurvePoint, Progress, TokenizedText, use_threads
 from edgefold.text_data import TextSplits
@@ -146,12 +145,15 @@ class _Job:
     def train_rivals(self, seconds: float) -> list[Contestant]:
         """A random start of the student's shape, and every second layer of the teacher, for the student's seconds."""
         teacher = self.teacher()
-        settings, objective = self.recipe.training, Objective(**self.recipe.objective.model_dump())
+        settings, objective = self.recipe.training, self.recipe.objective
         batches = self.train.batches(self.tokenizer, 16, self.recipe.calibration.samples)
-        slower = settings.model_copy(update={"learning_rate": SECOND_LAYER_LEARNING_RATE})
+        scratch, slower = (
+            settings.model_copy(update={"learning_rate": rate})
+            for rate in (RANDOM_START_LEARNING_RATE, SECOND_LAYER_LEARNING_RATE)
+        )
         logits_alone = Objective(task=objective.task, logits=objective.logits, hidden=0.0)
         rivals: Sequence[tuple[str, Any, Objective, TrainingSettings]] = (
-            ("random start", random_start(teacher, self.recipe, batches), objective, settings),
+            ("random start", random_start(teacher, self.recipe, batches), logits_alone, scratch),
             ("every second layer", every_second_layer(self.out / "teacher"), logits_alone, slower),
         )
         contestants = []
@@ -160,8 +162,7 @@ class _Job:
             arguments = (losses, training, self.train, self.tokenizer, folder, name, self.progress)
             took = train_for(seconds, model, teacher, *arguments)
             shutil.rmtree(folder, ignore_errors=True)
-            plain = fold(model) if isinstance(model, Student) else model
-            contestants += self.export_model(name, "rival", plain, took)
+            contestants += self.export_model(name, "rival", model, took)
         return contestants
 
     def measure_accuracies(self, contestants: Sequence[Contestant]) -> None:

@@ -14,24 +14,21 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 
 from edgefold.distillation import Objective
 from edgefold.recipes import Recipe, TrainingSettings
-from edgefold.students import Student, build_student
+from edgefold.student_building import build_student
 from edgefold.text_classification import Progress, TokenizedText, training_arguments, watch
 from edgefold.training import CompressionTrainer
 
 TEACHER_CACHE_GIB = 4.0
 SECOND_LAYER_LEARNING_RATE = 1e-4
 """A pretrained layer at full width wants the rate of fine-tuning, not that of the narrow student."""
+RANDOM_START_LEARNING_RATE = 5e-4
+"""At the student's rate and with hidden states to match through no projection of its own, it does not learn at all."""
 
 
-def random_start(teacher: nn.Module, recipe: Recipe, batches: list[dict[str, torch.Tensor]]) -> Student:
-    """The student's shape and objective, its weights and projections drawn at random."""
+def random_start(teacher: nn.Module, recipe: Recipe, batches: list[dict[str, torch.Tensor]]) -> nn.Module:
+    """The student's architecture with the weights that training from scratch begins with."""
     student = build_student(teacher, recipe.to_plan(), batches[len(batches) // 2], batches[:1], start="pca")
-    fresh = type(student.module)(copy.deepcopy(student.module.config))
-    student.module.load_state_dict(fresh.state_dict())
-    with torch.no_grad():
-        for projection in student.projections.values():
-            projection.copy_(torch.linalg.qr(torch.randn_like(projection)).Q)
-    return student
+    return type(student.module)(copy.deepcopy(student.module.config))
 
 
 def every_second_layer(teacher_folder: Path) -> nn.Module:

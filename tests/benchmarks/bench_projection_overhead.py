@@ -17,7 +17,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from edgefold.folding import fold
 from edgefold.plans import Plan, Project, Select
-from edgefold.students import build_student
+from edgefold.student_building import build_student
 
 PAIRS = 12
 BATCH, SEQUENCE = 32, 128

@@ -20,7 +20,7 @@ from transformers import AutoModel, AutoTokenizer
 from edgefold.demo_data import INNER_ARCHIVE, REVIEWS, default_cache, fetch_model
 from edgefold.downloads import fetch
 from edgefold.plans import Plan, Project, Select
-from edgefold.students import STARTS, build_student
+from edgefold.student_building import STARTS, build_student
 
 HELD_OUT = 600
 SAMPLES = int(os.environ.get("SAMPLES", "2400"))
