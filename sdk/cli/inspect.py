@@ -34,10 +34,10 @@ def inspect_model(
 ) -> Answer:
     """Trace a model and list its dimensions: size, kind, parameters, multiply-adds, what a plan may do."""
     source = _resolve_source(model)
-    from edgefold.cli.models import count_parameters, made_up_inputs, open_model
+    from edgefold.cli.models import count_parameters, made_up_inputs, open_architecture
     from edgefold.dimensions import trace
 
-    module = open_model(source, None if task == "auto" else task)
+    module = open_architecture(source, None if task == "auto" else task)
     rows = 2  # torch.export takes a batch of one for a constant
     graph = trace(module, made_up_inputs(module, rows, sequence))
     dimensions = [

@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from edgefold.checkpoints import MANIFEST, load_student
+from edgefold.checkpoints import MANIFEST, load_student, read_manifest
 from edgefold.errors import InputError
 
 TASKS = {
@@ -55,6 +55,35 @@ def open_model(source: Path | str, task: str | None = None) -> nn.Module:
     return module
 
 
+def open_architecture(source: Path | str, task: str | None = None) -> nn.Module:
+    """What `open_model` opens, on the meta device: shapes alone, so that a configuration is enough and size no matter.
+
+    A student that its configuration does not describe is opened with its weights.
+
+    Raises:
+        InputError: as `open_model`.
+    """
+    if isinstance(source, Path) and (source / MANIFEST).is_file() and not read_manifest(source)["uniform"]:
+        return load_student(source)
+    try:
+        config: Any = transformers.AutoConfig.from_pretrained(
+            source, local_files_only=isinstance(source, Path), trust_remote_code=False
+        )
+        named = getattr(transformers, (config.architectures or [""])[0] or "AutoModel", None)
+        model_class = named if isinstance(named, type) and issubclass(named, transformers.PreTrainedModel) else None
+        config.use_cache = False
+        with torch.device("meta"):
+            built: Any = (
+                model_class(config)
+                if model_class and task is None
+                else getattr(transformers, TASKS[task or "feature-extraction"]).from_config(config)
+            )
+    except Exception as error:  # transformers and json each raise their own
+        raise InputError(f"The model {source} cannot be built: {' '.join(str(error).split())}") from error
+    module: nn.Module = built.eval()
+    return module
+
+
 def find_task(source: Path | str) -> str:
     """The task that the architecture named in a checkpoint's configuration was made for."""
     if isinstance(source, Path):
@@ -97,12 +126,15 @@ def made_up_inputs(model: nn.Module, batch: int, sequence: int) -> dict[str, Ten
         InputError: the model reads neither token ids nor images.
     """
     main, config = getattr(model, "main_input_name", None), getattr(model, "config", None)
+    device = next(model.parameters()).device
     if main == "input_ids" and config is not None:
         limit = getattr(config, "max_position_embeddings", None) or sequence
         ids = torch.arange(batch * min(sequence, limit)).reshape(batch, -1) % min(config.vocab_size, 100)
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if main == "pixel_values" and isinstance(getattr(config, "image_size", None), int):
-        return {"pixel_values": torch.zeros(batch, config.num_channels, config.image_size, config.image_size)}  # type: ignore[union-attr]
+        inputs = {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device)}
+        return {**inputs, "decoder_input_ids": ids.to(device)} if config.is_encoder_decoder else inputs
+    if main == "pixel_values" and config is not None and isinstance(getattr(config, "image_size", None), int):
+        size = (batch, config.num_channels, config.image_size, config.image_size)
+        return {"pixel_values": torch.zeros(size, device=device)}
     raise InputError(
         f"{type(model).__name__} reads {main or 'unknown inputs'}; use edgefold.trace(model, inputs) in Python."
     )
