@@ -136,7 +136,7 @@ class TrainingSettings(Section):
     mode: Literal["weights", "projection", "all"] = "weights"
     epochs: Count = 6
     batch_size: Count = 32
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 8e-4
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4e-4
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.06
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
     threads: Count | None = None

@@ -51,9 +51,10 @@ PARITY_TOLERANCE = 1e-4
 INT8_COST_LIMIT = 0.015
 """Accuracy that int8 may cost on the validation data."""
 SHAPES = {
-    "third": {"hidden": 128, "ffn": 512, "heads": 4, "learning_rate": 8e-4, "epochs": 6},
-    "half": {"hidden": 192, "ffn": 768, "heads": 6, "learning_rate": 5e-4, "epochs": 4},
+    "third": {"hidden": 128, "ffn": 512, "heads": 4, "learning_rate": 4e-4, "epochs": 6},
+    "half": {"hidden": 192, "ffn": 768, "heads": 6, "learning_rate": 3e-4, "epochs": 4},
 }
+"""A fitted start wants a smaller step: at a third, seed 0, 4e-4 ended at .856 on the validation data and 8e-4 at .845."""
 TEACHER = TrainingSettings(learning_rate=6e-5, epochs=2)
 CALIBRATION_ROWS = 128
 
