@@ -26,15 +26,28 @@ def test_inspect_lists_the_dimensions(job: Path) -> None:
     assert "ffn.0 … ffn.1" in table
 
 
-def test_inspect_refuses_broken_weights(job: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_bytes((job / "teacher" / "config.json").read_bytes())
-    (tmp_path / "model.safetensors").write_bytes(b"no tensors")
+def test_inspect_needs_a_configuration_alone(tmp_path: Path) -> None:
+    """Shapes on the meta device: a model of any size, without its weights; encoder-decoders and decoders too."""
+    from transformers import LlamaConfig, T5Config
+
+    sizes = {"hidden_size": 2048, "intermediate_size": 4096, "num_hidden_layers": 1, "num_attention_heads": 16}
+    LlamaConfig(**sizes, num_key_value_heads=4, architectures=["LlamaForCausalLM"]).save_pretrained(tmp_path / "llama")
+    small = {"d_model": 24, "d_kv": 8, "d_ff": 40, "num_layers": 1, "num_heads": 3, "vocab_size": 101}
+    T5Config(**small, architectures=["T5ForConditionalGeneration"]).save_pretrained(tmp_path / "t5")
+    document = json.loads(invoke("inspect", tmp_path / "llama", "--sequence", 8, "--json").stdout)
+    kinds = {d["name"]: (d["kind"], d["size"]) for d in document["dimensions"]}
+    assert document["class"] == "LlamaForCausalLM"
+    assert (kinds["hidden"], kinds["heads.0"], kinds["queries.0"]) == (("linear", 2048), ("heads", 4), ("heads", 4))
+    assert document["parameters"] > 100_000_000
+    assert json.loads(invoke("inspect", tmp_path / "t5", "--json").stdout)["class"] == "T5ForConditionalGeneration"
+
+
+def test_inspect_refuses_a_broken_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
     result = invoke("inspect", tmp_path)
     assert result.exit_code == 2
-    assert "cannot be opened as AutoModelForSequenceClassification" in result.stderr
+    assert f"The model {tmp_path} cannot be built" in result.stderr
     assert "Traceback" not in result.stderr
-    (tmp_path / "config.json").write_text("{")
-    assert "cannot be read as JSON" in invoke("inspect", tmp_path).stderr
 
 
 @pytest.fixture(scope="module")
