@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from edgefold.arrangements import arrange, describe_arrangement, share
+from edgefold.attribute_edits import AttributeEdit, apply_edits
 from edgefold.errors import InputError
 from edgefold.graph_folders import GRAPH, read_graph, write_graph
 from edgefold.low_rank import FactorPair, factorize
-from edgefold.resizing import AttributeEdit, apply_edits
 from edgefold.staging import sha256_file, staged_folder
 
 SCHEMA_VERSION = 1

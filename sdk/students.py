@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from edgefold.attribute_edits import AttributeEdit
 from edgefold.compositions import Composition, compose_weights
 from edgefold.errors import InputError
 from edgefold.initialisation import StudentStart
@@ -15,7 +16,6 @@ from edgefold.low_rank import FactorPair
 from edgefold.plans import Plan
 from edgefold.projections import Projection
 from edgefold.reachability import keep_reachable
-from edgefold.resizing import AttributeEdit
 from edgefold.tied_state import keep_tied_once
 from edgefold.weight_slots import WeightSlot, find_slots
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from edgefold.attribute_edits import AttributeEdit, apply_edits
 from edgefold.configurations import (
     build_like,
     has_configuration,
@@ -17,7 +18,6 @@ from edgefold.configurations import (
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.layer_sharing import share_by_name, shared_names, with_every_name
-from edgefold.resizing import AttributeEdit, apply_edits
 
 Inputs = Mapping[str, Tensor]
 ROW_ATTRIBUTES = {nn.Embedding: "num_embeddings", nn.Linear: "out_features"}

@@ -1,0 +1,182 @@
+"""Any module at other sizes, by its attributes: a copy with its size attributes patched, ambiguous ones in turn."""
+
+import copy
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from edgefold.attribute_edits import AttributeEdit, apply_edits
+from edgefold.configurations import MAX_TRIALS
+from edgefold.dimensions import DimensionGraph
+from edgefold.layout_agreement import predicted_shapes, replacements, trace_agrees
+from edgefold.layouts import leading_size
+
+LEAF_AXES: dict[type[nn.Module], tuple[tuple[str, int], ...]] = {
+    nn.Linear: (("out_features", 0), ("in_features", 1)),
+    nn.Embedding: (("num_embeddings", 0), ("embedding_dim", 1)),
+    nn.BatchNorm1d: (("num_features", 0),),
+    nn.BatchNorm2d: (("num_features", 0),),
+    nn.BatchNorm3d: (("num_features", 0),),
+}
+"""torch's own layers: which attribute repeats which axis of `weight`."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """One attribute with one value in all modules of one class: they change together."""
+
+    attribute: str
+    value: int
+    modules: tuple[str, ...]
+
+
+def patch_attributes(
+    model: nn.Module, graph: DimensionGraph, inputs: Mapping[str, Tensor], changed: Mapping[str, int]
+) -> tuple[nn.Module, tuple[AttributeEdit, ...]] | str:
+    """Copy the module, replace its tensors, patch its size attributes; try the ambiguous ones in turn.
+
+    The module and its edits, or the reason why no assignment will do.
+    """
+    shapes = predicted_shapes(graph, changed)
+    certain, choices = _attribute_choices(model, graph, shapes, changed)
+    failure = "no assignment of its size attributes gives the predicted shapes"
+    for values in islice(product(*choices.values()), MAX_TRIALS):
+        chosen = dict(zip(choices, values, strict=True))
+        try:
+            module, _ = _patched(model, certain, chosen, shapes, inputs)
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}: {frame.line}"
+            failure = f"{str(error).strip().splitlines()[0]} ({place})"
+            continue
+        if trace_agrees(module, graph, inputs, changed):
+            chosen = _without_needless(model, graph, certain, chosen, shapes, inputs, changed)
+            module, edits = _patched(model, certain, chosen, shapes, inputs)
+            return module, edits
+    return failure
+
+
+def _patched(
+    model: nn.Module,
+    certain: Sequence[AttributeEdit],
+    chosen: Mapping[Group, int],
+    shapes: Mapping[str, tuple[int, ...]],
+    inputs: Mapping[str, Tensor],
+) -> tuple[nn.Module, tuple[AttributeEdit, ...]]:
+    """A patched copy that has run once, with its edits."""
+    guessed = [
+        AttributeEdit(path, group.attribute, value)
+        for group, value in chosen.items()
+        for path in group.modules
+        if value != group.value
+    ]
+    edits = (*certain, *guessed)
+    module = apply_edits(copy.deepcopy(model), edits, shapes).eval()
+    with torch.no_grad():
+        module(**inputs)
+    return module, edits
+
+
+def _without_needless(
+    model: nn.Module,
+    graph: DimensionGraph,
+    certain: Sequence[AttributeEdit],
+    chosen: Mapping[Group, int],
+    shapes: Mapping[str, tuple[int, ...]],
+    inputs: Mapping[str, Tensor],
+    changed: Mapping[str, int],
+) -> dict[Group, int]:
+    """Take back each change that alters the function although the shapes do not need it: a number that only looked like
+    a size (a factor, a count of repeats) keeps the teacher's value."""
+    kept = dict(chosen)
+    for group in [group for group, value in chosen.items() if value != group.value]:
+        trial = {**kept, group: group.value}
+        try:
+            module, _ = _patched(model, certain, trial, shapes, inputs)
+        except Exception:  # it is needed
+            continue
+        current, _ = _patched(model, certain, kept, shapes, inputs)
+        if not _same_function(module, current, inputs) and trace_agrees(module, graph, inputs, changed):
+            kept = trial
+    return kept
+
+
+def _same_function(a: nn.Module, b: nn.Module, inputs: Mapping[str, Tensor]) -> bool:
+    """Whether two copies with the same random weights give the same outputs."""
+    outputs = []
+    for module in (a, b):
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+            outputs.append(tree_leaves(module(**inputs)))
+    tensors = [[leaf for leaf in leaves if isinstance(leaf, Tensor)] for leaves in outputs]
+    return all(x.shape == y.shape and torch.equal(x, y) for x, y in zip(*tensors, strict=True))
+
+
+def _attribute_choices(
+    model: nn.Module, graph: DimensionGraph, shapes: Mapping[str, tuple[int, ...]], changed: Mapping[str, int]
+) -> tuple[list[AttributeEdit], dict[Group, list[int]]]:
+    """The certain edits of torch's own layers, and for the other modules' size attributes what each may become."""
+    certain: list[AttributeEdit] = []
+    found: dict[tuple[str, str, int], list[str]] = {}
+    for path, module in model.named_modules():
+        own = {
+            name: shapes[full]
+            for name, _ in module.named_parameters(recurse=False)
+            if (full := _join(path, name)) in shapes
+        }
+        leaf = _leaf_edits(path, module, own, graph, changed)
+        if leaf is not None:
+            certain += leaf
+            continue
+        for attribute, value in vars(module).items():
+            if isinstance(value, int) and not isinstance(value, bool) and not attribute.startswith("_"):
+                found.setdefault((type(module).__name__, attribute, value), []).append(path)
+    new = replacements(graph, changed)
+    choices = {
+        Group(attribute, value, tuple(paths)): [*new[value], value]
+        for (_, attribute, value), paths in found.items()
+        if value in new
+    }
+    return certain, choices
+
+
+def _leaf_edits(
+    path: str,
+    module: nn.Module,
+    own: Mapping[str, tuple[int, ...]],
+    graph: DimensionGraph,
+    changed: Mapping[str, int],
+) -> list[AttributeEdit] | None:
+    """The edits of one of torch's own layers; None for any other module."""
+
+    def groups(count: int) -> int:
+        return leading_size(graph.layouts[_join(path, "weight")][0], count, changed) if count > 1 else 1
+
+    values: dict[str, Any]
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        values = {"normalized_shape": own.get("weight")}
+    elif isinstance(module, nn.GroupNorm):
+        values = {"num_channels": own["weight"][0], "num_groups": groups(module.num_groups)} if "weight" in own else {}
+    elif isinstance(module, nn.modules.conv._ConvNd):
+        count = groups(module.groups) if "weight" in own else 1
+        names = ("in_channels", "out_channels") if module.transposed else ("out_channels", "in_channels")
+        outer, inner = own["weight"][:2] if "weight" in own else (0, 0)
+        values = {names[0]: outer, names[1]: inner * count, "groups": count} if "weight" in own else {}
+    else:
+        axes = next((axes for leaf, axes in LEAF_AXES.items() if isinstance(module, leaf)), None)
+        if axes is None:
+            return None
+        values = {name: own["weight"][axis] for name, axis in axes} if "weight" in own else {}
+    return [AttributeEdit(path, name, value) for name, value in values.items() if value is not None]
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
