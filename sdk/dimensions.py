@@ -4,6 +4,7 @@ import operator
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from math import prod
 
@@ -77,7 +78,7 @@ class DimensionGraph:
         for dimension in self.dimensions:
             if dimension.name == name:
                 return dimension
-        raise InputError(f"No dimension is named {name!r}; this model has {', '.join(self.names)}.")
+        raise InputError(f"No dimension is named {name!r}; {self._names_for_people(name)}")
 
     def __iter__(self) -> Iterator[Dimension]:
         return iter(self.dimensions)
@@ -94,8 +95,13 @@ class DimensionGraph:
         """
         found = tuple(d for d in self.dimensions if fnmatchcase(d.name, pattern) or fnmatchcase(d.name, f"{pattern}.*"))
         if not found:
-            raise InputError(f"No dimension matches {pattern!r}; this model has {', '.join(self.names)}.")
+            raise InputError(f"No dimension matches {pattern!r}; {self._names_for_people(pattern)}")
         return found
+
+    def _names_for_people(self, wanted: str) -> str:
+        families = dict.fromkeys(name.split(".")[0] for name in self.names)
+        near = get_close_matches(wanted, [*families, *self.names], n=1)
+        return f"this model has {', '.join(self.names)}." + (f" Did you mean {near[0]}?" if near else "")
 
     def __str__(self) -> str:
         rows = [("dimension", "kind", "size", "parameters", "MACs", "may be done")]

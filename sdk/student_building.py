@@ -1,7 +1,7 @@
 """build_student: a smaller copy of the teacher under a plan, with its trainable projections."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,7 @@ def resolve_sizes(graph: DimensionGraph, plan: Plan) -> dict[str, int]:
         if not isinstance(step, Project | Select):
             continue
         for dimension in _match(graph, plan, step.dimension):
-            _check_step(step, dimension.name, dimension.kind, dimension.size, dimension.reason)
+            _check_step(step, dimension, graph.names)
             if dimension.name in sizes:
                 raise InputError(f"The plan resizes {dimension.name} twice; name it in one step only.")
             sizes[dimension.name] = step.size
@@ -144,19 +144,28 @@ def _planned_sizes(
     return widths | {pair.module: pair.rank for pair in factor_pairs}
 
 
-def _check_step(step: Project | Select, name: str, kind: str, size: int, reason: str) -> None:
+def _check_step(step: Project | Select, dimension: Dimension, names: Sequence[str]) -> None:
     verb = type(step).__name__
     allowed = {"Project": ("linear",), "Select": ("linear", "permutation", "heads")}[verb]
-    if kind not in allowed:
-        why = f" ({reason})" if reason else ""
+    if dimension.kind not in allowed:
+        why = f" ({dimension.reason})" if dimension.reason else ""
         raise InputError(
-            f"{verb}({step.dimension!r}) is not possible: {name} is {kind}{why}; {verb} needs a dimension of kind "
-            f"{' or '.join(allowed)}."
+            f"{verb}({step.dimension!r}) is not possible: {dimension.name} is {dimension.kind}{why}; {verb} needs a "
+            f"dimension of kind {' or '.join(allowed)}."
         )
-    if step.size > size:
+    if step.size > dimension.size:
         raise InputError(
-            f"{verb}({step.dimension!r}, {step.size}) does not fit {name} of size {size}; choose 1 <= size <= {size}."
+            f"{verb}({step.dimension!r}, {step.size}) does not fit {dimension.name} of size {dimension.size}; choose "
+            f"1 <= size <= {dimension.size}.{_about_groups(dimension.name, names)}"
         )
+
+
+def _about_groups(name: str, names: Sequence[str]) -> str:
+    """What heads mean where groups of queries share a key and a value."""
+    queries = name.replace("heads", "queries")
+    if queries == name or queries not in names:
+        return ""
+    return f" {name} counts groups of query heads that share a key and a value; how many each has is {queries}."
 
 
 def _projected(graph: DimensionGraph, plan: Plan) -> set[str]:

@@ -117,6 +117,19 @@ def test_sizes_written_as_literals_are_rewritten_in_the_traced_graph(family: str
     assert torch.equal(first_output(fold(student), other), expected)
 
 
+def test_more_heads_than_there_are_groups_of_queries_are_refused() -> None:
+    model, inputs = make("llama")
+    message = r"does not fit heads\.0 of size 3; choose 1 <= size <= 3\..*groups of query heads.*is queries\.0"
+    with pytest.raises(InputError, match=message):
+        build_student(model, Plan([Select("heads", 6)]), inputs, [inputs])
+
+
+def test_an_unknown_dimension_is_refused_with_the_nearest_name() -> None:
+    model, inputs = make("perceptron")
+    with pytest.raises(InputError, match=r"No dimension matches 'hiden'; this model has .*Did you mean hidden\?"):
+        build_student(model, Plan([Project("hiden", 6)]), inputs, [inputs])
+
+
 def test_a_traced_student_refuses_to_match_hidden_states() -> None:
     from edgefold.distillation import Objective
     from edgefold.training import CompressionTrainer
