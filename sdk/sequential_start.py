@@ -79,7 +79,7 @@ def refit_sequentially(
         logger.warning("No layer of the student could be aligned with the teacher's; it keeps its plain start.")
         return {}
     if lost:
-        logger.warning("These have no counterpart in the teacher and keep their plain start: %s.", ", ".join(lost))
+        logger.info("These have no counterpart in the teacher and keep their plain start: %s.", ", ".join(lost))
     used = _within(batches, positions)
     fitting = _Fitting(teacher, student, points, maps, used, ridge)
     for done, point in enumerate(points):
