@@ -16,7 +16,8 @@ from edgefold.layouts import AxisLayout, resized_shape
 from edgefold.projections import Map
 
 aten = torch.ops.aten
-PRODUCTS = (aten.linear.default, aten.addmm.default, aten.matmul.default, aten.mm.default)
+UNFITTED = (aten.einsum.default, aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input)
+"""Products whose outputs do not stand where their inputs did."""
 ADDS = (aten.add.Tensor, aten.add_.Tensor)
 PASSING = (
     *(aten.dropout.default, aten.dropout_.default, aten.clone.default, aten.contiguous.default, aten.to.dtype),
@@ -72,7 +73,7 @@ def find_fit_points(
     lost: list[str] = []
     reads: tuple[LinearRead | NormRead, ...] = (*student.reads, *student.norms)
     for read in reads:
-        if isinstance(read, LinearRead) and read.node.target not in PRODUCTS:
+        if isinstance(read, LinearRead) and read.node.target in UNFITTED:
             continue
         weight, bias = _fitted(student.module, read, frozen)
         if weight is None and bias is None:
