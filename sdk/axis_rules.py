@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from edgefold.axis_tracer import Axes, AxisTracer, LinearRead, NormRead, all_sizes, argument, place, sizes
+from edgefold.axis_tracer import Axes, AxisTracer, all_sizes, place, sizes
 from edgefold.elementwise_rules import (
     add,
     constant,
@@ -68,8 +68,6 @@ from edgefold.shape_rules import (
     unbind,
     unsqueeze,
 )
-
-__all__ = ["AxisTracer", "LinearRead", "NormRead", "argument", "place", "sizes", "visit"]
 
 Rule = Callable[[AxisTracer, Node], "Axes | None"]
 
