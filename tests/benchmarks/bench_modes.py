@@ -11,6 +11,7 @@ seed 0. A random start has no projection to match hidden states through and lear
 import copy
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def start(task: Task, arm: Arm, seed: int) -> nn.Module:
 def train(task: Task, student: nn.Module, arm: Arm, seed: int, epochs: int, seconds: float | None) -> tuple[float, int]:
     """Train for the epochs, or for processor seconds; the seconds and steps that it took."""
     settings = TrainingSettings(epochs=epochs if seconds is None else 1000, seed=seed, learning_rate=arm.learning_rate)
-    arguments = training_arguments(settings, Path(os.devnull), checkpoints=False)
+    arguments = training_arguments(settings, Path(tempfile.gettempdir()), checkpoints=False)
     arguments.eval_strategy = "no"
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=arm.learning_rate, weight_decay=0.0)
@@ -183,7 +184,8 @@ def print_table(results: list[dict[str, Any]]) -> None:
                     f"{mean(row['untrained'] for row in rows):.3f}  validation "
                     f"{mean(row['validation'] for row in rows):.4f}  of the teacher "
                     f"{' '.join(f'{share:.1%}' for share in shares)}  mean {mean(shares):.2%}  "
-                    f"{mean(row['training_seconds'] for row in rows):.0f} s  {mean(row['steps'] for row in rows):.0f} steps"
+                    f"{mean(row['training_seconds'] for row in rows):.0f} s  "
+                    f"{mean(row['steps'] for row in rows):.0f} steps"
                 )
 
 
