@@ -106,7 +106,7 @@ def _family(
     if kind == "heads":
         return "heads"
     if kind in ("permutation", "linear") and is_behind_heads:
-        return "head_dim"
+        return "head_dim" if kind == "permutation" else "value_dim"
     if kind == "permutation":
         return "channels" if is_convolved else "ffn" if is_between else "units"
     if kind == "linear":
