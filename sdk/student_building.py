@@ -20,6 +20,7 @@ from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Selec
 from edgefold.resizing import resize_module
 from edgefold.restructuring import Restructured, restructure
 from edgefold.sequential_start import Progress, refit_sequentially
+from edgefold.size_constants import compensated, find_compensations
 from edgefold.students import MODES, Match, Structure, Student
 
 STARTS = ("sequential", "pca")
@@ -76,22 +77,24 @@ def build_student(
     warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factorized))
     for pair in factorized:
         factorize(resized.module, pair, *plain.factors[pair.module])
-    if start == "sequential" and plan.steps:
-        teacher_graph = trace(teacher, inputs) if reduced.layers else graph
-        frozen = () if mode == "weights" else plain.sources
-        _load(
-            resized.module,
-            refit_sequentially(
-                teacher_graph,
-                trace(resized.module, inputs),
+    if plan.steps:
+        smaller = trace(resized.module, inputs)
+        composed = () if mode == "weights" else plain.sources
+        factors = find_compensations(smaller, graph, composed)
+        _load(resized.module, compensated(smaller, factors))
+        if start == "sequential":
+            refitted = refit_sequentially(
+                trace(teacher, inputs) if reduced.layers else graph,
+                smaller,
                 plain.maps,
                 batches,
                 reference=graph,
                 layer_map={**reduced.layers, **{f"{pair.module}.1": pair.module for pair in factorized}},
-                frozen=frozen,
+                frozen=composed,
+                factors=factors,
                 progress=progress,
-            ),
-        )
+            )
+            _load(resized.module, refitted)
     matches = () if resized.is_graph else _with_layers(_matches(graph, resized.module), reduced)
     steps = [step for step in plan.steps if isinstance(step, Bottleneck)]
     structure = Structure(
