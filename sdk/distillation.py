@@ -85,12 +85,16 @@ def captured_outputs(module: nn.Module, paths: Sequence[str]) -> Iterator[dict[s
 def logits_of(outputs: Any) -> Tensor:
     """The logits of a model's output: `.logits`, the item "logits", the tensor itself, or the first of a tuple.
 
+    Of a model that points at the two ends of a span, (batch, 2, sequence): `start_logits` and `end_logits`.
+
     Raises:
         InputError: none of these.
     """
     if isinstance(outputs, Tensor):
         return outputs
     logits = getattr(outputs, "logits", None)
+    if logits is None and hasattr(outputs, "start_logits"):
+        logits = torch.stack([outputs.start_logits, outputs.end_logits], 1)
     if logits is None and isinstance(outputs, Mapping):
         logits = outputs.get("logits")
     if logits is None and isinstance(outputs, tuple) and outputs:
