@@ -81,7 +81,7 @@ def compress(
     train, validation, test = (
         task.encode(examples, processor, recipe.data) for examples in (splits.train, splits.validation, splits.test)
     )
-    collate = task.collator(processor, recipe.data)
+    collate = task.collator(processor, recipe.data, teacher)
     progress("calibrate", 0, 1, {})
     begun = time.perf_counter()
     batches = bare_batches(train, collate, CALIBRATION_BATCH, recipe.calibration.samples, task.label_names)
@@ -184,7 +184,7 @@ def _measure_whole(
 ) -> dict[str, float]:
     """The teacher's metrics on the test data, with its own, whole vocabulary."""
     test = task.encode(splits.test, processor, recipe.data)
-    return task.evaluate(teacher.eval(), test, task.collator(processor, recipe.data))
+    return task.evaluate(teacher.eval(), test, task.collator(processor, recipe.data, teacher))
 
 
 def _named(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:

@@ -58,7 +58,7 @@ def fine_tune(
     model: Any = asked.start_teacher(pretrained, data)
     splits = asked.read(data, model)
     train, validation = (asked.encode(examples, processor, data) for examples in (splits.train, splits.validation))
-    collate = asked.collator(processor, data)
+    collate = asked.collator(processor, data, model)
     by_length = getattr(train, "lengths", None) is not None
     with staged_folder(out) as folder:
         trainer = Trainer(

@@ -1,9 +1,9 @@
 """The `data:` section of a recipe, one form for each task."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgefold.errors import InputError
 from edgefold.recipe_sections import Count, Name, RecipePath, Section
@@ -74,6 +74,14 @@ class QuestionData(SplitData):
     max_answer_length: Count = 30
     """Tokens of the longest answer that is looked for."""
 
+    @model_validator(mode="after")
+    def _windows_move_on(self) -> "QuestionData":
+        if 2 * self.stride > self.max_length:
+            raise ValueError(
+                f"stride {self.stride} is more than half of max_length {self.max_length}; windows would hardly move on"
+            )
+        return self
+
 
 class PlainText(SplitData):
     """Text to be modelled: a .txt file, or a folder whose .txt files are read in the order of their names."""
@@ -84,12 +92,34 @@ class PlainText(SplitData):
     """Tokens of one training example; the text is cut into such blocks without padding."""
 
 
+class MaskedText(PlainText):
+    """Text whose tokens are hidden and guessed; `pairs` adds a question about two segments of it.
+
+    "nsp": does the second follow the first (BertForPreTraining); "sop": in which order they stand
+    (AlbertForPreTraining).
+    """
+
+    mask_share: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Of the tokens, how many are to be guessed."""
+    pairs: Literal["none", "nsp", "sop"] = "none"
+    block_length: Annotated[int, Field(strict=True, ge=16)] = 128
+    """Tokens of one training example, special ones included."""
+
+
+class ImageData(SplitData):
+    """Labelled images: a folder of class folders of .png and .jpeg files, or an .npz file of `images` and `labels`."""
+
+    may_be_folders: ClassVar[bool] = True
+
+
 DATA: dict[str, type[SplitData]] = {
     "text-classification": TextData,
     "token-classification": TaggedData,
     "question-answering": QuestionData,
     "language-modeling": PlainText,
+    "masked-language-modeling": MaskedText,
+    "image-classification": ImageData,
 }
 """Task -> the form of its data."""
 
-DataSettings = TextData | TaggedData | QuestionData | PlainText
+DataSettings = TextData | TaggedData | QuestionData | PlainText | MaskedText | ImageData

@@ -1,6 +1,6 @@
 """Task: all that the one job of compression must know of the kind of problem at hand."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ Collate = Callable[[list[Any]], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Splits:
-    """The checked examples of a task, as yet neither tokenized nor resized."""
+    """The checked examples of a task, as yet neither tokenized nor resized: a sequence each, or files to read from."""
 
-    train: Sequence[Any]
-    validation: Sequence[Any]
-    test: Sequence[Any]
+    train: Any
+    validation: Any
+    test: Any
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Task:
     """read(data, teacher): the examples, every row checked; labels numbered as the teacher numbers them."""
     encode: Callable[[Any, Any, Any], Rows]
     """encode(examples, processor, data): rows for `collator`, with labels."""
-    collator: Callable[[Any, Any], Collate]
-    """collator(processor, data): rows -> keyword tensors of forward, with labels."""
+    collator: Callable[[Any, Any, nn.Module], Collate]
+    """collator(processor, data, teacher): rows -> keyword tensors of forward, with labels."""
     evaluate: Callable[[nn.Module, Any, Collate], dict[str, float]]
     """evaluate(model, what encode made, collate): every metric by name."""
     open_processor: Callable[[Path], Any] = open_tokenizer

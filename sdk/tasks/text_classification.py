@@ -49,7 +49,7 @@ TEXT_CLASSIFICATION = Task(
     start_teacher=_start_teacher,
     read=_read,
     encode=lambda examples, tokenizer, data: tokenize(examples, tokenizer, data.max_length),
-    collator=lambda tokenizer, data: DataCollatorWithPadding(tokenizer),
+    collator=lambda tokenizer, data, teacher: DataCollatorWithPadding(tokenizer),
     evaluate=lambda model, dataset, collate: {"accuracy": accuracy(model, dataset, collate)},
     texts=lambda examples: (example.text for example in examples),
 )
