@@ -68,7 +68,7 @@ def compress(
     out = Path(out).absolute()
     check_output_folder(out, overwrite)
     recipe.check_paths()
-    work = _work_folder(out, recipe, resume, overwrite)
+    work = _check_work_folder(out, recipe, resume, overwrite)
     use_threads(recipe.training.threads)
     torch.manual_seed(recipe.training.seed)
     started = time.perf_counter()
@@ -82,6 +82,8 @@ def compress(
         task.encode(examples, processor, recipe.data) for examples in (splits.train, splits.validation, splits.test)
     )
     collate = task.collator(processor, recipe.data, teacher)
+    if not resume:
+        _start_work_folder(work, recipe)
     progress("calibrate", 0, 1, {})
     begun = time.perf_counter()
     batches = bare_batches(train, collate, CALIBRATION_BATCH, recipe.calibration.samples, task.label_names)
@@ -132,7 +134,7 @@ def compress(
     return result
 
 
-def _work_folder(out: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Path:
+def _check_work_folder(out: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Path:
     """Where an unfinished run keeps its recipe and checkpoints."""
     work = out.with_name(f".{out.name}.unfinished")
     stored = work / "recipe.yaml"
@@ -145,15 +147,18 @@ def _work_folder(out: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Pa
             raise InputError(
                 f"The unfinished run in {work} has another recipe ({stored}); resume with that one or use --overwrite."
             )
-        return work
-    if work.exists() and not overwrite:
+    elif work.exists() and not overwrite:
         raise InputError(
             f"An unfinished run of {out} lies in {work}; go on with --resume, or start anew with --overwrite."
         )
+    return work
+
+
+def _start_work_folder(work: Path, recipe: Recipe) -> None:
+    """Empty but for the recipe; made when the data have been read, so that bad input leaves nothing behind."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    dump_recipe(recipe, stored)
-    return work
+    dump_recipe(recipe, work / "recipe.yaml")
 
 
 def _last_checkpoint(folder: Path) -> str | None:

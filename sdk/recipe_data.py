@@ -112,6 +112,19 @@ class ImageData(SplitData):
     may_be_folders: ClassVar[bool] = True
 
 
+class PairData(SplitData):
+    """Sources and their targets (csv, tsv or jsonl): sentences and translations, texts and summaries."""
+
+    source: Name = "source"
+    """Column of the source."""
+    target: Name = "target"
+    """Column of the target."""
+    max_source_length: Length = 128
+    """Tokens kept of each source."""
+    max_target_length: Length = 128
+    """Tokens kept of each target, and the most that are written."""
+
+
 DATA: dict[str, type[SplitData]] = {
     "text-classification": TextData,
     "token-classification": TaggedData,
@@ -119,7 +132,9 @@ DATA: dict[str, type[SplitData]] = {
     "language-modeling": PlainText,
     "masked-language-modeling": MaskedText,
     "image-classification": ImageData,
+    "translation": PairData,
+    "summarization": PairData,
 }
 """Task -> the form of its data."""
 
-DataSettings = TextData | TaggedData | QuestionData | PlainText | MaskedText | ImageData
+DataSettings = TextData | TaggedData | QuestionData | PlainText | MaskedText | ImageData | PairData

@@ -16,7 +16,10 @@ SIZES: dict[str, Any] = {
     "vocab_size": len(VOCABULARY),
     "max_position_embeddings": 64,
 }
-PLAN = "plan: [project: {dimension: hidden, size: 12}, select: {dimension: ffn, size: 16}]\n"
+PLAN = (
+    "plan: [project: {dimension: hidden, size: 12}, select: {dimension: ffn, size: 16}, "
+    "select: {dimension: heads, size: 2}]\n"
+)
 TRAINING = "training: {epochs: 1, batch_size: 8, threads: 1}\ncalibration: {samples: 32}\n"
 TEXT = "{{train: train.txt, validation: validation.txt, test: test.txt, block_length: 16{}}}"
 

@@ -13,7 +13,7 @@ from edgefold.errors import InputError
 from edgefold.plain_text import TextFiles, find_texts
 from edgefold.recipe_data import PlainText
 from edgefold.tasks.batches import run_over
-from edgefold.tasks.opening import teacher_opener
+from edgefold.tasks.opening import teacher_opener, without_cache
 from edgefold.tasks.task import Collate, Metric, Splits, Task
 from edgefold.tasks.token_blocks import TokenBlocks, check_blocks, write_tokens
 
@@ -34,10 +34,7 @@ def perplexity(model: nn.Module, dataset: TokenBlocks, collate: Collate) -> floa
 
 
 def _open_teacher(folder: Path) -> nn.Module:
-    """Without its cache of keys and values, which no training needs and no trace can follow."""
-    teacher: Any = teacher_opener(AutoModelForCausalLM)(folder)
-    teacher.config.use_cache = False
-    return teacher  # type: ignore[no-any-return]
+    return without_cache(teacher_opener(AutoModelForCausalLM)(folder))
 
 
 def _read(data: PlainText, teacher: Any) -> Splits:
