@@ -4,41 +4,42 @@ import dataclasses
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 
 from edgefold.checkpoints import save_student
 from edgefold.dimensions import Dimension, trace
-from edgefold.distillation import Objective
+from edgefold.distillation import Objective, logits_of
 from edgefold.errors import GateError, InputError
 from edgefold.folding import fold
 from edgefold.recipes import Recipe, dump_recipe, load_recipe
 from edgefold.staging import check_output_folder, staged_folder
 from edgefold.student_building import build_student
 from edgefold.students import Student
-from edgefold.text_classification import (
+from edgefold.tasks.batches import bare_batches
+from edgefold.tasks.table import TASKS
+from edgefold.tasks.task import Splits, Task
+from edgefold.training import CompressionTrainer
+from edgefold.training_runs import (
     CurvePoint,
     Progress,
-    TokenizedText,
-    accuracy,
-    accuracy_metric,
     curve,
+    evaluate_every_epoch,
     no_progress,
     training_arguments,
     use_threads,
     watch,
 )
-from edgefold.text_data import TextSplits, read_splits
-from edgefold.training import CompressionTrainer
 from edgefold.vocabularies import trim_vocabulary, used_tokens
 
 FOLD_TOLERANCE = 1e-5
 TEACHER_CACHE_GIB = 4.0
+CALIBRATION_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -67,24 +68,26 @@ def compress(
     out = Path(out).absolute()
     check_output_folder(out, overwrite)
     recipe.check_paths()
-    work = _work_folder(out, recipe, resume, overwrite)
+    work = _check_work_folder(out, recipe, resume, overwrite)
     use_threads(recipe.training.threads)
     torch.manual_seed(recipe.training.seed)
     started = time.perf_counter()
 
-    tokenizer = AutoTokenizer.from_pretrained(recipe.teacher, local_files_only=True)
-    teacher = _load_teacher(recipe)
-    splits = _read(recipe, teacher)
-    whole = (teacher, tokenizer)
-    teacher, tokenizer = _with_vocabulary(recipe, teacher, tokenizer, splits)
+    task = TASKS[recipe.task]
+    processor, teacher = task.open_processor(recipe.teacher), task.open_teacher(recipe.teacher)
+    splits = task.read(recipe.data, teacher)
+    whole = (teacher, processor)
+    teacher, processor = _with_vocabulary(task, recipe, teacher, processor, splits)
     train, validation, test = (
-        TokenizedText(examples, tokenizer, recipe.data.max_length)
-        for examples in (splits.train, splits.validation, splits.test)
+        task.encode(examples, processor, recipe.data) for examples in (splits.train, splits.validation, splits.test)
     )
+    collate = task.collator(processor, recipe.data, teacher)
+    if not resume:
+        _start_work_folder(work, recipe)
     progress("calibrate", 0, 1, {})
     begun = time.perf_counter()
-    batches = train.batches(tokenizer, 16, recipe.calibration.samples)
-    inputs = batches[len(batches) // 2]
+    batches = bare_batches(train, collate, CALIBRATION_BATCH, recipe.calibration.samples, task.label_names)
+    inputs = batches[(len(batches) - 1) // 2]
     student = build_student(
         teacher,
         recipe.to_plan(),
@@ -96,41 +99,42 @@ def compress(
     )
     metrics = {"calibration_seconds": time.perf_counter() - begun}
     if recipe.vocabulary is not None:
-        metrics["vocabulary_size"] = float(len(tokenizer))
-    metrics["untrained_accuracy"] = accuracy(student, validation, tokenizer)
+        metrics["vocabulary_size"] = float(len(processor))
+    metrics |= _named("untrained", task.evaluate(student, validation, collate))
     progress("calibrate", 1, 1, metrics)
 
+    by_length = getattr(train, "lengths", None) is not None
     trainer = CompressionTrainer(
         student.train(),
         teacher=teacher,
         objective=Objective(**recipe.objective.model_dump()),
-        args=training_arguments(recipe.training, work / "checkpoints", checkpoints=True),
+        args=training_arguments(recipe.training, work / "checkpoints", True, task.label_names, by_length),
         train_dataset=train,
-        eval_dataset=validation,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=accuracy_metric,
-        teacher_cache_gib=TEACHER_CACHE_GIB,
+        data_collator=collate,
+        teacher_cache_gib=TEACHER_CACHE_GIB if task.is_cacheable else 0.0,
     )
     watch(trainer, "train", progress)
+    evaluate_every_epoch(trainer, lambda: task.evaluate(student, validation, collate))
     begun = time.perf_counter()
     trainer.train(resume_from_checkpoint=_last_checkpoint(work / "checkpoints") if resume else None)
     metrics["training_seconds"] = time.perf_counter() - begun
     student.eval().cpu()
 
     plain = fold(student)
-    metrics["fold_error"] = _fold_error(student, plain, validation.batches(tokenizer, 16, 64))
-    metrics["validation_accuracy"] = accuracy(plain, validation, tokenizer)
-    metrics["test_accuracy"] = accuracy(plain, test, tokenizer)
-    metrics["teacher_test_accuracy"] = _accuracy_of_whole(*whole, splits, recipe)
+    few = bare_batches(validation, collate, CALIBRATION_BATCH, 64, task.label_names)
+    metrics["fold_error"] = _fold_error(student, plain, few)
+    metrics |= _named("validation", task.evaluate(plain, validation, collate))
+    metrics |= _named("test", task.evaluate(plain, test, collate))
+    metrics |= _named("teacher_test", _measure_whole(task, *whole, splits, recipe))
     metrics["seconds"] = time.perf_counter() - started
-    dimensions = _resized(student, list(trace(teacher, inputs).dimensions))
+    dimensions = _resized(student, list(trace(teacher.cpu(), inputs).dimensions))
     result = CompressionResult(out, metrics, curve(trainer), dimensions)
-    _save(result, recipe, plain, tokenizer, overwrite)
+    _save(result, recipe, plain, processor, inputs, overwrite)
     shutil.rmtree(work, ignore_errors=True)
     return result
 
 
-def _work_folder(out: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Path:
+def _check_work_folder(out: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Path:
     """Where an unfinished run keeps its recipe and checkpoints."""
     work = out.with_name(f".{out.name}.unfinished")
     stored = work / "recipe.yaml"
@@ -143,15 +147,18 @@ def _work_folder(out: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Pa
             raise InputError(
                 f"The unfinished run in {work} has another recipe ({stored}); resume with that one or use --overwrite."
             )
-        return work
-    if work.exists() and not overwrite:
+    elif work.exists() and not overwrite:
         raise InputError(
             f"An unfinished run of {out} lies in {work}; go on with --resume, or start anew with --overwrite."
         )
+    return work
+
+
+def _start_work_folder(work: Path, recipe: Recipe) -> None:
+    """Empty but for the recipe; made when the data have been read, so that bad input leaves nothing behind."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    dump_recipe(recipe, stored)
-    return work
+    dump_recipe(recipe, work / "recipe.yaml")
 
 
 def _last_checkpoint(folder: Path) -> str | None:
@@ -165,39 +172,28 @@ def _last_checkpoint(folder: Path) -> str | None:
     return str(complete[max(complete)]) if complete else None
 
 
-def _load_teacher(recipe: Recipe) -> Any:
-    try:
-        teacher = AutoModelForSequenceClassification.from_pretrained(recipe.teacher, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"The teacher {recipe.teacher} cannot be opened: {str(error).splitlines()[0]}") from error
-    return teacher.float().eval()
-
-
-def _with_vocabulary(recipe: Recipe, teacher: Any, tokenizer: Any, splits: TextSplits) -> tuple[Any, Any]:
+def _with_vocabulary(
+    task: Task, recipe: Recipe, teacher: torch.nn.Module, processor: Any, splits: Splits
+) -> tuple[torch.nn.Module, Any]:
     """The pair as it is, or with the tokens of the training texts alone."""
     if recipe.vocabulary is None:
-        return teacher, tokenizer
-    texts = [example.text for example in splits.train]
-    return trim_vocabulary(teacher, tokenizer, used_tokens(tokenizer, texts, recipe.vocabulary.min_count))
+        return teacher, processor
+    if task.texts is None:
+        raise InputError(f"vocabulary: the task {recipe.task} has no texts to trim a vocabulary to; leave it out.")
+    tokens = used_tokens(processor, task.texts(splits.train), recipe.vocabulary.min_count)
+    return trim_vocabulary(teacher, processor, tokens)
 
 
-def _accuracy_of_whole(teacher: Any, tokenizer: Any, splits: TextSplits, recipe: Recipe) -> float:
-    """The teacher's accuracy on the test texts with its own, whole vocabulary."""
-    return accuracy(teacher.eval(), TokenizedText(splits.test, tokenizer, recipe.data.max_length), tokenizer)
+def _measure_whole(
+    task: Task, teacher: torch.nn.Module, processor: Any, splits: Splits, recipe: Recipe
+) -> dict[str, float]:
+    """The teacher's metrics on the test data, with its own, whole vocabulary."""
+    test = task.encode(splits.test, processor, recipe.data)
+    return task.evaluate(teacher.eval(), test, task.collator(processor, recipe.data, teacher))
 
 
-def _read(recipe: Recipe, teacher: Any) -> TextSplits:
-    """The data, with labels numbered as the teacher numbers them where it names them."""
-    names = [teacher.config.id2label[i] for i in range(teacher.config.num_labels)]
-    generic = all(name == f"LABEL_{i}" for i, name in enumerate(names))
-    paths = {split: getattr(recipe.data, split) for split in ("train", "validation", "test")}
-    splits = read_splits(paths, text=recipe.data.text, label=recipe.data.label, label_names=None if generic else names)
-    if len(splits.label_names) != teacher.config.num_labels:
-        raise InputError(
-            f"The data have {len(splits.label_names)} labels ({', '.join(splits.label_names)}), the teacher has "
-            f"{teacher.config.num_labels} outputs; give data labelled for this teacher."
-        )
-    return splits
+def _named(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    return {f"{prefix}_{name}": value for name, value in metrics.items()}
 
 
 def _fold_error(student: Student, plain: torch.nn.Module, batches: list[dict[str, torch.Tensor]]) -> float:
@@ -205,9 +201,8 @@ def _fold_error(student: Student, plain: torch.nn.Module, batches: list[dict[str
     worst = 0.0
     with torch.no_grad():
         for batch in batches:
-            before: Any = student(**batch)
-            after = plain(**batch)
-            worst = max(worst, float((before.logits - after.logits).abs().max() / before.logits.abs().max()))
+            before, after = logits_of(student(**batch)), logits_of(plain(**batch))
+            worst = max(worst, float((before - after).abs().max() / before.abs().max()))
     if not worst <= FOLD_TOLERANCE:
         raise GateError(
             f"Folding changed the student by {worst:.2e} (relative), more than {FOLD_TOLERANCE:.0e}; it was not saved."
@@ -224,16 +219,24 @@ def _resized(student: Student, dimensions: list[Dimension]) -> list[dict[str, An
     ]
 
 
-def _save(result: CompressionResult, recipe: Recipe, plain: torch.nn.Module, tokenizer: Any, overwrite: bool) -> None:
+def _save(
+    result: CompressionResult,
+    recipe: Recipe,
+    plain: torch.nn.Module,
+    processor: Any,
+    inputs: Mapping[str, torch.Tensor],
+    overwrite: bool,
+) -> None:
     """The student's folder with the resolved recipe, metrics and training curve beside the model."""
     lineage = {
         "teacher": str(recipe.teacher.name),
+        "task": recipe.task,
         "plan": recipe.to_plan().to_dicts(),
         "metrics": result.metrics,
         "versions": {name: version(name) for name in ("edgefold", "torch", "transformers")},
     }
     with staged_folder(result.student, overwrite) as folder:
-        save_student(plain, folder, tokenizer=tokenizer, lineage=lineage, overwrite=True)
+        save_student(plain, folder, inputs=inputs, tokenizer=processor, lineage=lineage, overwrite=True)
         dump_recipe(recipe, folder / "recipe.yaml")
         (folder / "metrics.json").write_text(json.dumps(result.metrics, indent=2) + "\n")
         points = [dataclasses.asdict(point) for point in result.curve]

@@ -85,12 +85,19 @@ def captured_outputs(module: nn.Module, paths: Sequence[str]) -> Iterator[dict[s
 def logits_of(outputs: Any) -> Tensor:
     """The logits of a model's output: `.logits`, the item "logits", the tensor itself, or the first of a tuple.
 
+    Of a model that points at the two ends of a span, (batch, 2, sequence): `start_logits` and `end_logits`. Of one
+    that is pre-trained on masked tokens and pairs: `prediction_logits`.
+
     Raises:
         InputError: none of these.
     """
     if isinstance(outputs, Tensor):
         return outputs
     logits = getattr(outputs, "logits", None)
+    if logits is None and hasattr(outputs, "start_logits"):
+        logits = torch.stack([outputs.start_logits, outputs.end_logits], 1)
+    if logits is None:
+        logits = getattr(outputs, "prediction_logits", None)
     if logits is None and isinstance(outputs, Mapping):
         logits = outputs.get("logits")
     if logits is None and isinstance(outputs, tuple) and outputs:
@@ -112,6 +119,7 @@ def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def token_mask(batch: Mapping[str, Any], like: Tensor) -> Tensor | None:
-    """The batch's attention mask where `like` has a value per token: (batch, sequence, ...); else None."""
-    mask = batch.get("attention_mask")
-    return mask if isinstance(mask, torch.Tensor) and like.shape[:2] == mask.shape and like.dim() > 2 else None
+    """The batch's attention mask, or its decoder's, where `like` has a value per token: (batch, sequence, ...)."""
+    masks = (batch.get(name) for name in ("attention_mask", "decoder_attention_mask"))
+    fits = (mask for mask in masks if isinstance(mask, Tensor) and like.shape[:2] == mask.shape and like.dim() > 2)
+    return next(fits, None)

@@ -1,27 +1,27 @@
-"""Fine-tuning a pretrained encoder for text classification: how a teacher comes about."""
+"""Fine-tuning a pretrained model on a task: how a teacher comes about."""
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer
-from transformers.utils import logging as transformers_logging
+from transformers import Trainer
 
-from edgefold.recipes import TrainingSettings
-from edgefold.staging import staged_folder
-from edgefold.text_classification import (
+from edgefold.recipe_data import SplitData
+from edgefold.recipes import DEFAULT_TASK, TrainingSettings
+from edgefold.staging import check_output_folder, staged_folder
+from edgefold.tasks.table import TASKS
+from edgefold.training_runs import (
     CurvePoint,
     Progress,
-    TokenizedText,
-    accuracy_metric,
     curve,
+    evaluate_every_epoch,
     no_progress,
     training_arguments,
     use_threads,
     watch,
 )
-from edgefold.text_data import TextSplits
 
 
 @dataclass(frozen=True)
@@ -35,43 +35,43 @@ class FineTuned:
 
 def fine_tune(
     pretrained: Path,
-    splits: TextSplits,
+    data: SplitData,
     settings: TrainingSettings,
     out: Path,
     *,
-    max_length: int,
+    task: str = DEFAULT_TASK,
     progress: Progress = no_progress,
 ) -> FineTuned:
-    """Put a classification head on a pretrained encoder, train all of it, and save an ordinary checkpoint.
+    """Put the task's head on a pretrained model, train all of it, and save an ordinary checkpoint.
+
+    Args:
+        data: in the form that the task asks for; `test` is checked, but nothing is measured on it.
 
     Raises:
-        InputError: `out` exists and is not empty.
+        InputError: bad data, a model that does not fit the task, or an `out` that exists and is not empty.
     """
+    check_output_folder(out)
     use_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the new head's weights are meant to be new
-    tokenizer = AutoTokenizer.from_pretrained(pretrained, local_files_only=True)
-    labels = dict(enumerate(splits.label_names))
-    model = AutoModelForSequenceClassification.from_pretrained(
-        pretrained,
-        local_files_only=True,
-        num_labels=len(labels),
-        id2label=labels,
-        label2id={name: index for index, name in labels.items()},
-    )
+    asked = TASKS[task]
+    processor = asked.open_processor(pretrained)
+    model: Any = asked.start_teacher(pretrained, data)
+    splits = asked.read(data, model)
+    train, validation = (asked.encode(examples, processor, data) for examples in (splits.train, splits.validation))
+    collate = asked.collator(processor, data, model)
+    by_length = getattr(train, "lengths", None) is not None
     with staged_folder(out) as folder:
         trainer = Trainer(
-            model=model,
-            args=training_arguments(settings, folder, checkpoints=False),
-            train_dataset=TokenizedText(splits.train, tokenizer, max_length),
-            eval_dataset=TokenizedText(splits.validation, tokenizer, max_length),
-            data_collator=DataCollatorWithPadding(tokenizer),
-            compute_metrics=accuracy_metric,
+            model=model.train(),
+            args=training_arguments(settings, folder, False, asked.label_names, by_length),
+            train_dataset=train,
+            data_collator=collate,
         )
         watch(trainer, "teacher", progress)
+        evaluate_every_epoch(trainer, lambda: asked.evaluate(model, validation, collate))
         begun = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - begun
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        for saved in (model, processor):
+            saved.save_pretrained(folder)
     return FineTuned(out, seconds, curve(trainer))

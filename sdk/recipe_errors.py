@@ -1,7 +1,7 @@
 """What pydantic found wrong with a recipe, as one readable paragraph with dotted paths and the nearest known keys."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -9,23 +9,27 @@ from pydantic import BaseModel, ValidationError
 from edgefold.recipe_yaml import YamlDocument
 
 Location = Sequence[int | str]
+Forms = Mapping[str, type[BaseModel]]
+"""Keys of the recipe whose section has several forms -> the form that this recipe asks for."""
 
 
-def describe_errors(error: ValidationError, model: type[BaseModel], source: str, document: YamlDocument | None) -> str:
+def describe_errors(
+    error: ValidationError, model: type[BaseModel], source: str, document: YamlDocument | None, forms: Forms
+) -> str:
     """One sentence for each error, in the order of the file."""
     sentences = []
     for item in error.errors():
         line = document.line(item["loc"]) if document else None
-        sentences.append((line or 0, f"{f'line {line}: ' if line else ''}{_describe(item, model)}"))
+        sentences.append((line or 0, f"{f'line {line}: ' if line else ''}{_describe(item, model, forms)}"))
     texts = list(dict.fromkeys(text for _, text in sorted(sentences, key=lambda pair: pair[0])))
     return f"{source}: {'; '.join(texts)}."
 
 
-def _describe(item: Any, model: type[BaseModel]) -> str:
+def _describe(item: Any, model: type[BaseModel], forms: Forms) -> str:
     location, kind = item["loc"], item["type"]
     path = dotted(location)
     if kind == "extra_forbidden":
-        return _describe_unknown_key(location, model)
+        return _describe_unknown_key(location, model, forms)
     if kind == "missing":
         return f"{path} is missing"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
@@ -34,13 +38,13 @@ def _describe(item: Any, model: type[BaseModel]) -> str:
     return f"{path} is {_shorten(item['input'])}; it should be {message}"
 
 
-def _describe_unknown_key(location: Location, model: type[BaseModel]) -> str:
+def _describe_unknown_key(location: Location, model: type[BaseModel], forms: Forms) -> str:
     key, path = str(location[-1]), dotted(location)
-    siblings = known_keys(model, location[:-1])
+    siblings = known_keys(model, location[:-1], forms)
     nearest = difflib.get_close_matches(key, siblings, 1)
     if nearest:
         return f"{path} is no known key; did you mean {dotted([*location[:-1], nearest[0]])}?"
-    elsewhere = {dotted_key.rsplit(".", 1)[-1]: dotted_key for dotted_key in _all_keys(model)}
+    elsewhere = {dotted_key.rsplit(".", 1)[-1]: dotted_key for dotted_key in _all_keys(model, forms)}
     found = difflib.get_close_matches(key, elsewhere, 1)
     hint = f"did you mean {elsewhere[found[0]]}?" if found else f"known here: {', '.join(siblings)}"
     return f"{path} is no known key; {hint}"
@@ -51,21 +55,23 @@ def dotted(location: Location) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
-def known_keys(model: type[BaseModel], location: Location) -> list[str]:
+def known_keys(model: type[BaseModel], location: Location, forms: Forms) -> list[str]:
     """The keys of the section that a location stands for."""
     for part in location:
         if isinstance(part, str):
-            inner = _model_of(model.model_fields[part].annotation) if part in model.model_fields else None
-            model = inner or model
+            field = model.model_fields.get(part)
+            model = forms.get(part) or (field and _model_of(field.annotation)) or model
     return list(model.model_fields)
 
 
-def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def _all_keys(model: type[BaseModel], forms: Forms, prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
         inner = _model_of(field.annotation)
-        if inner and not get_args(field.annotation):  # not into the steps of a plan, which have no place of their own
-            yield from _all_keys(inner, f"{prefix}{name}.")
+        if name in forms:
+            yield from _all_keys(forms[name], {}, f"{prefix}{name}.")
+        elif inner and not get_args(field.annotation):  # not into the steps of a plan: they have no place of their own
+            yield from _all_keys(inner, {}, f"{prefix}{name}.")
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:

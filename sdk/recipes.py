@@ -1,46 +1,27 @@
 """Recipes: one YAML file that says which teacher to compress, on which data, under which plan, and how to train."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from edgefold.errors import InputError
 from edgefold.plans import STEPS, Plan, Step
+from edgefold.recipe_data import DATA, DataSettings
 from edgefold.recipe_errors import describe_errors
+from edgefold.recipe_sections import Count, Name, RecipePath, Section, Weight
 from edgefold.recipe_yaml import YamlDocument, parse_yaml
 from edgefold.staging import staged_file
 
-Count = Annotated[int, Field(strict=True, ge=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """Part of a recipe: immutable, and no key but the known ones."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataSettings(Section):
-    """Labelled text (csv, tsv or jsonl), already split; nothing is chosen on `test`."""
-
-    train: Path
-    validation: Path
-    test: Path
-    text: Name = "text"
-    """Column of the text."""
-    label: Name = "label"
-    """Column of the label."""
-    max_length: Annotated[int, Field(strict=True, ge=2)] = 128
-    """Tokens kept of each text."""
-
-    @field_validator("train", "validation", "test")
-    @classmethod
-    def _resolve(cls, value: Path, info: ValidationInfo) -> Path:
-        return _resolve_path(value, info)
+DEFAULT_TASK = "text-classification"
 
 
 class ResizeSettings(Section):
@@ -173,10 +154,11 @@ class CalibrationSettings(Section):
 class Recipe(Section):
     """A whole compression job; paths are absolute once loaded."""
 
-    teacher: Path
+    teacher: RecipePath
     """Folder of a Hugging Face checkpoint."""
-    task: Literal["text-classification"] = "text-classification"
+    task: Name = DEFAULT_TASK
     data: DataSettings
+    """In the form that `task` asks for."""
     plan: Annotated[tuple[PlanStep, ...], Field(min_length=1)]
     objective: ObjectiveSettings = ObjectiveSettings()
     training: TrainingSettings = TrainingSettings()
@@ -184,10 +166,19 @@ class Recipe(Section):
     vocabulary: VocabularySettings | None = None
     """Leave it out to keep the teacher's vocabulary."""
 
-    @field_validator("teacher")
+    @field_validator("task")
     @classmethod
-    def _resolve(cls, value: Path, info: ValidationInfo) -> Path:
-        return _resolve_path(value, info)
+    def _known(cls, value: str) -> str:
+        if value not in DATA:
+            raise ValueError(f"{value!r} is no known task; choose one of {', '.join(DATA)}")
+        return value
+
+    @field_validator("data", mode="wrap")
+    @classmethod
+    def _of_task(cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """Data of the task's form; left as they are where the task itself is refused."""
+        form = DATA.get(info.data.get("task", ""))
+        return check(form.model_validate(value, context=info.context)) if form else value
 
     def to_plan(self) -> Plan:
         """The plan that `build_student` takes."""
@@ -202,10 +193,7 @@ class Recipe(Section):
         if not (self.teacher / "config.json").is_file():
             what = "has no config.json" if self.teacher.is_dir() else "is not a folder"
             raise InputError(f"teacher: {self.teacher} {what}; give the folder of a Hugging Face checkpoint.")
-        for key in ("train", "validation", "test"):
-            path: Path = getattr(self.data, key)
-            if not path.is_file():
-                raise InputError(f"data.{key}: {path} is not a file; relative paths start at the recipe's folder.")
+        self.data.check_paths()
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -234,7 +222,8 @@ def check_recipe(
     try:
         return Recipe.model_validate(data, context={"folder": folder or Path.cwd()})
     except ValidationError as error:
-        raise InputError(describe_errors(error, Recipe, source, document)) from None
+        forms = {"data": DATA.get(str(data.get("task", DEFAULT_TASK)), DATA[DEFAULT_TASK])}
+        raise InputError(describe_errors(error, Recipe, source, document, forms)) from None
 
 
 def dump_recipe(recipe: Recipe, path: str | Path) -> None:
@@ -251,8 +240,3 @@ def _read_text(file: Path) -> str:
         return file.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"The recipe {file} cannot be read as UTF-8 text: {error}.") from None
-
-
-def _resolve_path(value: Path, info: ValidationInfo) -> Path:
-    folder = info.context["folder"] if info.context else Path.cwd()
-    return Path(os.path.abspath(Path(folder, value.expanduser())))

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 EXAMPLE_IDS = "edgefold_example_ids"
+LOGITS = ""
+"""The name of the logits among the hidden states, which are named by the paths of modules."""
 
 
 @dataclass
@@ -28,49 +30,46 @@ class TeacherCache:
     """
 
     limit_bytes: int
-    _logits: dict[int, Tensor] = field(default_factory=dict)
-    _hidden: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    _kept: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    _per_token: set[str] = field(default_factory=set)
+    """What has a vector for each token: it is kept without padding, and padded as the batch at hand is."""
     _bytes: int = 0
 
     def fetch(self, batch: Mapping[str, Any], ids: Tensor, compute: Callable[[], TeacherOutputs]) -> TeacherOutputs:
         """The teacher's outputs for a batch, from memory if every example is there, else computed and kept."""
         keys = [int(key) for key in ids]
-        lengths = self._lengths(batch, len(keys))
-        if all(key in self._logits for key in keys):
+        if all(key in self._kept for key in keys):
             return self._gather(keys, batch)
         fresh = compute()
         hidden = {path: _halved(value) for path, value in fresh.hidden.items()}
         if self._bytes < self.limit_bytes:
-            self._store(keys, lengths, fresh.logits, hidden)
+            self._store(keys, batch, {LOGITS: fresh.logits, **hidden})
         return TeacherOutputs(fresh.logits, {path: value.to(fresh.logits.dtype) for path, value in hidden.items()})
 
-    @staticmethod
-    def _lengths(batch: Mapping[str, Any], size: int) -> list[int | None]:
-        """Tokens up to each row's last unmasked one; None where the batch has no mask."""
-        mask = batch.get("attention_mask")
-        if not isinstance(mask, Tensor) or mask.dim() != 2:
-            return [None] * size
-        return [int(row.nonzero()[-1]) + 1 if bool(row.any()) else 0 for row in mask]
-
-    def _store(
-        self, keys: Sequence[int], lengths: Sequence[int | None], logits: Tensor, hidden: Mapping[str, Tensor]
-    ) -> None:
+    def _store(self, keys: Sequence[int], batch: Mapping[str, Any], values: Mapping[str, Tensor]) -> None:
+        mask = _token_mask(batch)
+        if mask is not None:
+            shape = mask.shape
+            self._per_token |= {name for name, value in values.items() if value.dim() > 2 and value.shape[:2] == shape}
+        lengths = _lengths(mask, len(keys))
         for row, (key, length) in enumerate(zip(keys, lengths, strict=True)):
-            self._logits[key] = logits[row].detach().cpu().clone()
-            self._hidden[key] = {path: value[row, :length].detach().cpu().clone() for path, value in hidden.items()}
-            self._bytes += sum(value.nbytes for value in self._hidden[key].values()) + self._logits[key].nbytes
+            self._kept[key] = {
+                name: (value[row, :length] if name in self._per_token else value[row]).detach().cpu().clone()
+                for name, value in values.items()
+            }
+            self._bytes += sum(value.nbytes for value in self._kept[key].values())
 
     def _gather(self, keys: Sequence[int], batch: Mapping[str, Any]) -> TeacherOutputs:
         device = next(value.device for value in batch.values() if isinstance(value, Tensor))
-        logits = torch.stack([self._logits[key] for key in keys]).to(device)
-        hidden = {
-            path: torch.nn.utils.rnn.pad_sequence([self._hidden[key][path] for key in keys], batch_first=True)
-            for path in self._hidden[keys[0]]
-        }
-        mask = batch.get("attention_mask")
-        if isinstance(mask, Tensor):
-            hidden = {path: _padded(value, mask.shape[1]) for path, value in hidden.items()}
-        return TeacherOutputs(logits, {path: value.to(device, logits.dtype) for path, value in hidden.items()})
+        mask = _token_mask(batch)
+        values = {}
+        for name in self._kept[keys[0]]:
+            rows = [self._kept[key][name] for key in keys]
+            if name in self._per_token and mask is not None:
+                rows = [_padded(row, mask.shape[1]) for row in rows]
+            values[name] = torch.stack(rows).to(device)
+        logits = values.pop(LOGITS)
+        return TeacherOutputs(logits, {path: value.to(logits.dtype) for path, value in values.items()})
 
 
 class NumberedDataset(Dataset[dict[str, Any]]):
@@ -105,5 +104,18 @@ def _halved(value: Tensor) -> Tensor:
     return value.clamp(-limit, limit).to(torch.float16)
 
 
-def _padded(value: Tensor, length: int) -> Tensor:
-    return torch.nn.functional.pad(value, (0, 0) * (value.dim() - 2) + (0, length - value.shape[1]))
+def _token_mask(batch: Mapping[str, Any]) -> Tensor | None:
+    mask = batch.get("attention_mask")
+    return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+
+def _lengths(mask: Tensor | None, size: int) -> list[int | None]:
+    """Tokens up to each row's last unmasked one; None where the batch has no mask."""
+    if mask is None:
+        return [None] * size
+    return [int(row.nonzero()[-1]) + 1 if bool(row.any()) else 0 for row in mask]
+
+
+def _padded(row: Tensor, length: int) -> Tensor:
+    """(tokens, ...) -> (length, ...), with zeros at the end."""
+    return torch.nn.functional.pad(row, (0, 0) * (row.dim() - 1) + (0, length - len(row)))

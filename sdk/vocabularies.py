@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from edgefold.errors import InputError
 from edgefold.tokenizer_trimming import close_pieces, pieces_of, read_state, trim_tokenizer
 from edgefold.vocabulary_rows import find_table, keep_rows, special_ids
+
+TEXTS_AT_ONCE = 1000
 
 
 def trim_vocabulary(
@@ -37,9 +40,12 @@ def trim_vocabulary(
 
 
 def used_tokens(tokenizer: Any, texts: Iterable[str], min_count: int = 1) -> list[int]:
-    """The ids that occur at least `min_count` times in these texts, ascending."""
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    counts = Counter(index for ids in encoded for index in ids)
+    """The ids that occur at least `min_count` times in these texts, ascending; texts are read a thousand at a time."""
+    counts: Counter[int] = Counter()
+    remaining = iter(texts)
+    while some := list(islice(remaining, TEXTS_AT_ONCE)):
+        for ids in tokenizer(some, add_special_tokens=False)["input_ids"]:
+            counts.update(ids)
     return sorted(index for index, count in counts.items() if count >= min_count)
 
 

@@ -15,6 +15,7 @@ FOLDERS = {
     "edgefold.cli": ROOT / "sdk" / "cli",
     "edgefold.exporters": ROOT / "exporters",
     "edgefold.runtimes": ROOT / "runtimes",
+    "edgefold.tasks": ROOT / "sdk" / "tasks",
 }
 
 ALLOWED = {
@@ -26,14 +27,29 @@ ALLOWED = {
         "edgefold.staging",
     ),
     "edgefold.exporters": ("edgefold.exporters", "edgefold"),
-    "edgefold": ("edgefold",),
-    "edgefold.cli": ("edgefold", "edgefold.cli", "edgefold.exporters", "edgefold.runtimes"),
+    "edgefold": ("edgefold", "edgefold.tasks"),
+    "edgefold.tasks": ("edgefold", "edgefold.tasks"),
+    "edgefold.cli": ("edgefold", "edgefold.cli", "edgefold.exporters", "edgefold.runtimes", "edgefold.tasks"),
 }
 """Package -> the modules of ours, or packages with all their modules, that it may import. "edgefold" is sdk/ alone."""
 
-WITHOUT_TORCH = ("artifacts", "errors", "plans", "recipes", "reports", "staging", "text_data")
+WITHOUT_TORCH = (
+    "artifacts",
+    "data_files",
+    "errors",
+    "image_data",
+    "plain_text",
+    "plans",
+    "question_data",
+    "recipe_data",
+    "recipes",
+    "reports",
+    "staging",
+    "tagged_data",
+    "text_data",
+)
 """Modules of sdk/ that a device, or a command before its work begins, imports without torch."""
-WITH_TORCH = ("demo_job", "demo_measurement", "demo_rivals", "export_job", "models", "tokenizers")
+WITH_TORCH = ("demo_job", "demo_measurement", "demo_rivals", "encoding", "export_job", "models", "tokenizers")
 """The work behind commands of sdk/cli/ that need torch or transformers; commands import it inside their functions."""
 
 

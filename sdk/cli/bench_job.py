@@ -33,7 +33,7 @@ def measure(
     document: dict[str, Any] = {
         "reports": [{**report.summary(), **report.model_dump(mode="json")} for report in reports]
     }
-    texts: list[Any] = [_table(reports, artifacts, f"Batch {batch}, {sequence} tokens")]
+    texts: list[Any] = [_table(reports, artifacts, _title(artifacts, batch, sequence))]
     if len(reports) == 2:
         ratio = paired_ratio(baseline=reports[1], candidate=reports[0])
         document["ratio"] = ratio.model_dump(mode="json")
@@ -52,6 +52,11 @@ def label_artifacts(folders: list[Path]) -> dict[str, Artifact]:
     if len(set(labels)) < len(labels):
         labels = [f"{label} ({number})" for number, label in enumerate(labels, 1)]
     return {label: load_artifact(folder) for label, folder in zip(labels, folders, strict=True)}
+
+
+def _title(artifacts: dict[str, Artifact], batch: int, sequence: int) -> str:
+    has_tokens = any("sequence" in spec.shape for artifact in artifacts.values() for spec in artifact.inputs)
+    return f"Batch {batch}, {sequence} tokens" if has_tokens else f"Batch {batch}"
 
 
 def _table(reports: list[Report], artifacts: dict[str, Artifact], title: str) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 
 from edgefold.artifacts import Artifact
 from edgefold.checkpoints import load_student
@@ -43,8 +43,10 @@ from edgefold.reports import Report
 from edgefold.runtimes import read_device_state
 from edgefold.staging import check_output_folder
 from edgefold.summaries import CurveData, DemoSummary, GateResult, find_dominated
-from edgefold.text_classification import CurvePoint, Progress, TokenizedText, use_threads
+from edgefold.tasks.batches import bare_batches
+from edgefold.tasks.text_classification import tokenize
 from edgefold.text_data import TextSplits
+from edgefold.training_runs import CurvePoint, Progress, use_threads
 
 MAX_LENGTH = 64
 PARITY_TOLERANCE = 1e-4
@@ -78,8 +80,8 @@ def run_demo(
     _write_data(splits, out / "data")
     with shown_progress() as progress:
         settings = TEACHER.model_copy(update={"seed": seed} | ({"epochs": 1} if quick else {}))
-        teacher = fine_tune(pretrained, splits, settings, out / "teacher", max_length=MAX_LENGTH, progress=progress)
         recipe = _recipe(out, width, seed, quick)
+        teacher = fine_tune(pretrained, recipe.data, settings, out / "teacher", progress=progress)
         student = compress(recipe, out / "student", progress=progress)
         job = _Job(out, splits, recipe, progress)
         contestants = job.export("teacher", "teacher", out / "teacher", teacher.seconds)
@@ -106,10 +108,11 @@ class _Job:
         self.threads = use_threads(None)
         self.tokenizer = AutoTokenizer.from_pretrained(out / "teacher", local_files_only=True)
         self.train, self.validation, self.test = (
-            TokenizedText(examples, self.tokenizer, MAX_LENGTH)
+            tokenize(examples, self.tokenizer, MAX_LENGTH)
             for examples in (splits.train, splits.validation, splits.test)
         )
-        self.calibration = self.train.batches(self.tokenizer, 8, CALIBRATION_ROWS)
+        self.collate = DataCollatorWithPadding(self.tokenizer)
+        self.calibration = bare_batches(self.train, self.collate, 8, CALIBRATION_ROWS)
 
     def teacher(self) -> Any:
         return AutoModelForSequenceClassification.from_pretrained(self.out / "teacher", local_files_only=True).eval()
@@ -147,7 +150,7 @@ class _Job:
         """A random start of the student's shape, and every second layer of the teacher, for the student's seconds."""
         teacher = self.teacher()
         settings, objective = self.recipe.training, self.recipe.objective
-        batches = self.train.batches(self.tokenizer, 16, self.recipe.calibration.samples)
+        batches = bare_batches(self.train, self.collate, 16, self.recipe.calibration.samples)
         scratch, slower = (
             settings.model_copy(update={"learning_rate": rate})
             for rate in (RANDOM_START_LEARNING_RATE, SECOND_LAYER_LEARNING_RATE)
@@ -160,7 +163,7 @@ class _Job:
         contestants = []
         for name, model, losses, training in rivals:
             folder = self.out / f".{name.replace(' ', '-')}.training"
-            arguments = (losses, training, self.train, self.tokenizer, folder, name, self.progress)
+            arguments = (losses, training, self.train, self.collate, folder, name, self.progress)
             took = train_for(seconds, model, teacher, *arguments)
             shutil.rmtree(folder, ignore_errors=True)
             contestants += self.export_model(name, "rival", model, took)

@@ -13,7 +13,7 @@ from edgefold.artifacts import Artifact
 from edgefold.reports import Report, paired_ratio, write_report
 from edgefold.runtimes import Session, benchmark_together, example_inputs, open_session
 from edgefold.summaries import LayerShape, ModelResult, Role
-from edgefold.text_classification import TokenizedText
+from edgefold.tasks.batches import EncodedRows
 
 BATCH, SEQUENCE = 1, 128
 BASELINE = "teacher fp32"
@@ -43,7 +43,7 @@ def count_encoder_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in longest.parameters())
 
 
-def measure_accuracy(artifact: Artifact, dataset: TokenizedText, tokenizer: Any, threads: int) -> float:
+def measure_accuracy(artifact: Artifact, dataset: EncodedRows, tokenizer: Any, threads: int) -> float:
     """The share of rows whose largest logit is the label's."""
     order = sorted(range(len(dataset)), key=lambda i: len(dataset[i]["input_ids"]))
     pad = DataCollatorWithPadding(tokenizer, return_tensors="np")

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, TrainerCallback
+from transformers import AutoModelForSequenceClassification, TrainerCallback
 
 from edgefold.distillation import Objective
 from edgefold.recipes import Recipe, TrainingSettings
 from edgefold.student_building import build_student
-from edgefold.text_classification import Progress, TokenizedText, training_arguments, watch
+from edgefold.tasks.batches import EncodedRows
+from edgefold.tasks.task import Collate
 from edgefold.training import CompressionTrainer
+from edgefold.training_runs import Progress, training_arguments, watch
 
 TEACHER_CACHE_GIB = 4.0
 SECOND_LAYER_LEARNING_RATE = 1e-4
@@ -49,8 +51,8 @@ def train_for(
     teacher: nn.Module,
     objective: Objective,
     settings: TrainingSettings,
-    train: TokenizedText,
-    tokenizer: Any,
+    train: EncodedRows,
+    collate: Collate,
     folder: Path,
     stage: str,
     progress: Progress,
@@ -58,7 +60,6 @@ def train_for(
     """Train for this many seconds, warm-up and decay measured by the clock; returns the seconds it took."""
     endless = settings.model_copy(update={"epochs": 1000})
     arguments = training_arguments(endless, folder, checkpoints=False)
-    arguments.eval_strategy = "no"
     optimizer = torch.optim.AdamW(student.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     clock = _Clock(seconds, settings.warmup_ratio)
     trainer = CompressionTrainer(
@@ -67,7 +68,7 @@ def train_for(
         objective=objective,
         args=arguments,
         train_dataset=train,
-        data_collator=DataCollatorWithPadding(tokenizer),
+        data_collator=collate,
         teacher_cache_gib=TEACHER_CACHE_GIB,
         optimizers=(optimizer, LambdaLR(optimizer, clock.factor)),
     )

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from edgefold.cli.answers import Answer
-from edgefold.cli.paths import check_file, check_model_folder
+from edgefold.cli.paths import check_model_folder
+from edgefold.cli.samples import check_samples, find_kind, read_samples
 from edgefold.errors import InputError
 from edgefold.staging import check_output_folder
 
@@ -16,7 +17,7 @@ THIS_MACHINE: Target = "cpu-arm" if platform.machine() in ("aarch64", "arm64") e
 
 
 def export_model(
-    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="Folder of a student, or of any text checkpoint.")],
+    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="Folder of a student, or of any checkpoint.")],
     out: Annotated[Path, typer.Option(help="Folder for the artifact.")],
     kind: Annotated[Literal["onnx"], typer.Option("--format", help="Kind of the artifact.")] = "onnx",
     precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Precision of the artifact.")] = "fp32",
@@ -25,10 +26,13 @@ def export_model(
         Literal["static", "dynamic"], typer.Option(help="Scales fixed from --calibration, or found in every run.")
     ] = "static",
     calibration: Annotated[
-        Path | None, typer.Option(help="Texts like those it will see, for static int8 (csv, tsv, jsonl or txt).")
+        Path | None,
+        typer.Option(
+            help="Samples like those it will see, for static int8 (csv, tsv, jsonl, txt; images: npz or folder)."
+        ),
     ] = None,
     text: Annotated[str, typer.Option(help="Column of the text in that file.")] = "text",
-    samples: Annotated[int, typer.Option(min=1, help="Texts to calibrate with.")] = 256,
+    samples: Annotated[int, typer.Option(min=1, help="Samples to calibrate with.")] = 256,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens kept of each text.")] = 128,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands in the output folder.")] = False,
 ) -> Answer:
@@ -38,23 +42,23 @@ def export_model(
     is_static = precision == "int8" and quantization == "static"
     if is_static and not calibration:
         raise InputError(
-            "Static int8 needs texts to find its scales: give --calibration FILE (csv, tsv, jsonl, txt; a few hundred "
-            "texts like those it will see), or choose --quantization dynamic."
+            "Static int8 needs samples to find its scales: give --calibration FILE (csv, tsv, jsonl, txt; for images "
+            "npz or a folder; a few hundred like those it will see), or choose --quantization dynamic."
         )
+    reads = find_kind(student)
     if calibration:
-        check_file(calibration, "calibration file")
-    from edgefold.text_data import read_texts
+        check_samples(calibration, "calibration file", reads)
+    found = read_samples(reads, calibration, text, samples) if calibration else []
+    from edgefold.cli.export_job import export_checkpoint
 
-    texts = read_texts(calibration, text=text)[:samples] if calibration else []
-    from edgefold.cli.export_job import export_text_model
-
-    return export_text_model(
+    return export_checkpoint(
         student,
         out,
         precision=precision,
         target=target,
         quantization=quantization,
-        texts=texts,
+        kind=reads,
+        samples=found,
         max_length=max_length,
         overwrite=overwrite,
     )

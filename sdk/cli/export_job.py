@@ -1,55 +1,62 @@
-"""The export behind `edgefold export`, for text models with a tokenizer."""
+"""The export behind `edgefold export`, for models of text or images with what prepares their inputs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from edgefold.artifacts import Artifact
 from edgefold.checkpoints import MANIFEST, read_manifest
 from edgefold.cli.answers import Answer
-from edgefold.cli.models import count_parameters, encode, encode_batches, find_task, open_model
+from edgefold.cli.encoding import Arrays, encode_samples, open_processor
+from edgefold.cli.models import count_parameters, find_task, open_model
+from edgefold.cli.samples import Kind, example_samples
 from edgefold.cli.tables import make_table
-from edgefold.cli.tokenizers import open_tokenizer
 from edgefold.exporters import export_onnx
 
-EXAMPLE_TEXTS = ("A short example.", "Another example, which is a little longer than the first one.")
-"""Of different lengths, so that no size of theirs is taken for a constant."""
 
-
-def export_text_model(
+def export_checkpoint(
     folder: Path,
     out: Path,
     *,
     precision: Literal["fp32", "int8"],
     target: str,
     quantization: Literal["static", "dynamic"],
-    texts: Sequence[str],
+    kind: Kind,
+    samples: Sequence[Any],
     max_length: int,
     overwrite: bool,
 ) -> Answer:
-    """Open the model and its tokenizer, export, and say what was written.
+    """Open the model and its tokenizer or image processor, export, and say what was written.
 
     Raises:
-        InputError: the folder holds no text model with a tokenizer.
+        InputError: the folder holds no model with a tokenizer or an image processor.
         GateError: the artifact does not compute what the model does.
     """
-    model, tokenizer = open_model(folder), open_tokenizer(folder)
+    model, processor = open_model(folder), open_processor(folder, kind)
+    examples = samples[:2] if len(samples) > 1 else example_samples(kind)
+    (inputs,) = _as_tensors(encode_samples(folder, kind, processor, examples, max_length))
     artifact = export_onnx(
         model,
-        encode(tokenizer, texts[:2] if len(texts) > 1 else EXAMPLE_TEXTS, max_length),
+        inputs,
         out,
         precision=precision,
         target=target,
         quantization=quantization,
-        calibration=encode_batches(tokenizer, texts, max_length) if texts else None,
-        tokenizer=tokenizer,
+        calibration=_as_tensors(encode_samples(folder, kind, processor, samples, max_length)) if samples else None,
+        tokenizer=processor,
         task=find_task(folder),
         lineage=_lineage(folder),
         overwrite=overwrite,
     )
     return _answer(out, artifact, model)
+
+
+def _as_tensors(batches: Iterable[Arrays]) -> list[dict[str, Tensor]]:
+    return [{name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in batch.items()} for batch in batches]
 
 
 def _lineage(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Opening what a user names on the command line: a folded student or an ordinary Hugging Face checkpoint."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,20 +103,6 @@ def _hub_architectures(name: str) -> list[str]:
         return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False).architectures or [""]
     except Exception as error:
         raise InputError(f"The model {name} cannot be had from the hub: {' '.join(str(error).split())}") from error
-
-
-def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> dict[str, Tensor]:
-    """Texts as the padded tensors that the model's forward takes; each (batch, sequence)."""
-    encoded = tokenizer(list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt")
-    return {name: encoded[name] for name in ("input_ids", "attention_mask") if name in encoded}
-
-
-def encode_batches(
-    tokenizer: Any, texts: Sequence[str], max_length: int, batch_size: int = 16
-) -> list[dict[str, Tensor]]:
-    """Texts of like length together, as batches."""
-    ordered = sorted(texts, key=len)
-    return [encode(tokenizer, ordered[i : i + batch_size], max_length) for i in range(0, len(ordered), batch_size)]
 
 
 def made_up_inputs(model: nn.Module, batch: int, sequence: int) -> dict[str, Tensor]:

@@ -6,17 +6,19 @@ from typing import Annotated
 import typer
 
 from edgefold.cli.answers import Answer
-from edgefold.cli.paths import check_artifact_folder, check_file, check_model_folder
+from edgefold.cli.paths import check_artifact_folder, check_model_folder
+from edgefold.cli.samples import check_samples, find_kind, read_samples
 
 
 def verify_artifact(
     artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="Folder of the artifact.")],
     against: Annotated[Path, typer.Option(help="Folder of the student, checkpoint or artifact to compare with.")],
     data: Annotated[
-        Path | None, typer.Option(help="Texts to compare on (csv, tsv, jsonl or txt); else a few made up.")
+        Path | None,
+        typer.Option(help="Samples to compare on (csv, tsv, jsonl, txt; images: npz or folder); else a few made up."),
     ] = None,
     text: Annotated[str, typer.Option(help="Column of the text in that file.")] = "text",
-    samples: Annotated[int, typer.Option(min=1, help="Texts to compare on.")] = 256,
+    samples: Annotated[int, typer.Option(min=1, help="Samples to compare on.")] = 256,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens kept of each text.")] = 128,
     tolerance: Annotated[
         float | None,
@@ -31,11 +33,10 @@ def verify_artifact(
     check_artifact_folder(artifact)
     is_artifact = (against / "artifact.json").is_file()
     (check_artifact_folder if is_artifact else check_model_folder)(against, "reference")
+    kind = find_kind(artifact)
     if data:
-        check_file(data, "data file")
-    from edgefold.text_data import read_texts
-
-    texts = read_texts(data, text=text)[:samples] if data else []
+        check_samples(data, "data file", kind)
+    found = read_samples(kind, data, text, samples) if data else []
     from edgefold.cli.verify_job import compare
 
-    return compare(artifact, against, texts, max_length=max_length, tolerance=tolerance, agreement=agreement)
+    return compare(artifact, against, kind, found, max_length=max_length, tolerance=tolerance, agreement=agreement)

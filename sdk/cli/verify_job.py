@@ -11,11 +11,11 @@ import numpy as np
 
 from edgefold.artifacts import Artifact, load_artifact
 from edgefold.cli.answers import Answer
+from edgefold.cli.samples import Kind
 from edgefold.cli.tables import make_table
 from edgefold.runtimes import example_inputs, open_session, verify_outputs
 from edgefold.runtimes.verification import OutputAgreement, Run
 
-BATCH_SIZE = 16
 Batch = dict[str, np.ndarray[Any, Any]]
 
 
@@ -40,7 +40,8 @@ GATES = {"fp32": Gate(1e-4, 0.0), "fp16": Gate(1e-2, 0.0), "int8": Gate(None, 0.
 def compare(
     folder: Path,
     against: Path,
-    texts: Sequence[str],
+    kind: Kind,
+    samples: Sequence[Any],
     *,
     max_length: int,
     tolerance: float | None = None,
@@ -50,14 +51,14 @@ def compare(
     artifact = load_artifact(folder)
     gate = GATES[artifact.precision]
     gate = Gate(gate.tolerance if tolerance is None else tolerance, gate.agreement if agreement is None else agreement)
-    batches = _text_batches(artifact, texts, max_length) if texts else _made_up_batches(artifact)
+    batches = _real_batches(artifact, kind, samples, max_length) if samples else _made_up_batches(artifact)
     with open_session(artifact) as session, _reference(against) as reference:
         outputs = verify_outputs(session.run, reference, batches).outputs
     passed = all(map(gate.passes, outputs.values()))
     document = {
         "artifact": str(folder),
         "against": str(against),
-        "inputs": f"{len(texts)} texts" if texts else f"{len(batches)} made-up batches",
+        "inputs": f"{len(samples)} {kind}" if samples else f"{len(batches)} made-up batches",
         "gate": asdict(gate),
         "passed": passed,
         "outputs": {name: output.model_dump() for name, output in outputs.items()},
@@ -88,24 +89,16 @@ def _reference(folder: Path) -> Iterator[Run]:
     yield as_function(open_model(folder))
 
 
-def _text_batches(artifact: Artifact, texts: Sequence[str], max_length: int) -> list[Batch]:
-    """The texts as the artifact's inputs, with the tokenizer that lies beside it; texts of like length together."""
-    from edgefold.cli.tokenizers import open_tokenizer
+def _real_batches(artifact: Artifact, kind: Kind, samples: Sequence[Any], max_length: int) -> list[Batch]:
+    """The samples as the artifact's inputs, with the tokenizer or image processor that lies beside it."""
+    from edgefold.cli.encoding import encode_samples, open_processor
 
-    tokenizer = open_tokenizer(artifact.folder)
-    names = {spec.name: spec.dtype for spec in artifact.inputs}
-    ordered = sorted(texts, key=len)
-    batches = []
-    for start in range(0, len(ordered), BATCH_SIZE):
-        encoded = tokenizer(
-            ordered[start : start + BATCH_SIZE],
-            padding=True,
-            truncation=True,
-            max_length=max_length,
-            return_tensors="np",
-        )
-        batches.append({name: encoded[name].astype(dtype) for name, dtype in names.items() if name in encoded})
-    return batches
+    processor = open_processor(artifact.folder, kind)
+    types = {spec.name: spec.dtype for spec in artifact.inputs}
+    return [
+        {name: array.astype(types[name]) for name, array in batch.items() if name in types}
+        for batch in encode_samples(artifact.folder, kind, processor, samples, max_length)
+    ]
 
 
 def _made_up_batches(artifact: Artifact) -> list[Batch]:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from edgefold.text_classification import TokenizedText, accuracy
+from edgefold.tasks.batches import EncodedRows, bare_batches
+from edgefold.tasks.text_classification import accuracy, tokenize
 from edgefold.text_data import Example
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -20,28 +21,37 @@ def tokenizer(job: Path) -> Any:
 
 
 @pytest.fixture
-def dataset(tokenizer: Any) -> TokenizedText:
+def dataset(tokenizer: Any) -> EncodedRows:
     texts = ["worda " * k for k in range(1, 12)]
-    return TokenizedText([Example(text, i % 2) for i, text in enumerate(texts)], tokenizer, 8)
+    return tokenize([Example(text, i % 2) for i, text in enumerate(texts)], tokenizer, 8)
 
 
-def test_texts_are_cut_and_batches_lose_nothing(dataset: TokenizedText, tokenizer: Any) -> None:
+@pytest.fixture
+def collate(tokenizer: Any) -> Any:
+    from transformers import DataCollatorWithPadding
+
+    return DataCollatorWithPadding(tokenizer)
+
+
+def test_texts_are_cut_and_batches_lose_nothing(dataset: EncodedRows, collate: Any) -> None:
     assert max(len(dataset[i]["input_ids"]) for i in range(len(dataset))) == 8
-    batches = dataset.batches(tokenizer, 4)
+    batches = bare_batches(dataset, collate, 4)
     assert [len(batch["input_ids"]) for batch in batches] == [4, 4, 3]
     assert all("labels" not in batch for batch in batches)
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
     assert tokens == sum(len(dataset[i]["input_ids"]) for i in range(len(dataset)))
 
 
-def test_accuracy_is_the_share_of_right_rows(job: Path, dataset: TokenizedText, tokenizer: Any) -> None:
+def test_accuracy_is_the_share_of_right_rows(job: Path, dataset: EncodedRows, collate: Any) -> None:
     from transformers import AutoModelForSequenceClassification
 
-    model = AutoModelForSequenceClassification.from_pretrained(job / "teacher").eval()
+    model = AutoModelForSequenceClassification.from_pretrained(job / "teacher").train()
     right = 0
     for i in range(len(dataset)):
         row = dataset[i]
         with torch.no_grad():
-            logits = model(input_ids=torch.tensor([row["input_ids"]])).logits
+            logits = model.eval()(input_ids=torch.tensor([row["input_ids"]])).logits
         right += int(logits.argmax()) == row["labels"]
-    assert accuracy(model, dataset, tokenizer, batch_size=3) == right / len(dataset)
+    model.train()
+    assert accuracy(model, dataset, collate, batch_size=3) == right / len(dataset)
+    assert model.training

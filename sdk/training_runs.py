@@ -1,4 +1,4 @@
-"""Text classification on transformers.Trainer: tokenized data, training arguments, progress, accuracy."""
+"""A run of transformers.Trainer: its arguments, who watches it, and what was measured after every epoch."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.data import Dataset
 from transformers import (
-    DataCollatorWithPadding,
     PrinterCallback,
     ProgressCallback,
     Trainer,
@@ -21,7 +18,6 @@ from transformers import (
 )
 
 from edgefold.recipes import TrainingSettings
-from edgefold.text_data import Example
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
 """progress(stage, done, total, figures): how far a stage has come, figures of the moment (loss, ...)."""
@@ -29,32 +25,6 @@ Progress = Callable[[str, int, int, Mapping[str, float]], None]
 
 def no_progress(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
     """Say nothing."""
-
-
-class TokenizedText(Dataset[dict[str, Any]]):
-    """Labelled texts as token ids, cut to a length, not padded."""
-
-    def __init__(self, examples: Sequence[Example], tokenizer: Any, max_length: int) -> None:
-        encoded = tokenizer([example.text for example in examples], truncation=True, max_length=max_length)
-        names = [name for name in encoded if name in ("input_ids", "attention_mask")]
-        self._rows = [
-            {**{name: encoded[name][i] for name in names}, "labels": example.label}
-            for i, example in enumerate(examples)
-        ]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return dict(self._rows[index])
-
-    def batches(self, tokenizer: Any, size: int, limit: int | None = None) -> list[dict[str, torch.Tensor]]:
-        """Padded batches without labels, rows of like length together."""
-        rows = self._rows[:limit]
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
-        pad = DataCollatorWithPadding(tokenizer)
-        bare = [{name: value for name, value in rows[i].items() if name != "labels"} for i in order]
-        return [dict(pad(bare[i : i + size])) for i in range(0, len(bare), size)]
 
 
 @dataclass(frozen=True)
@@ -66,7 +36,13 @@ class CurvePoint:
     figures: dict[str, float]
 
 
-def training_arguments(settings: TrainingSettings, folder: Path, checkpoints: bool) -> TrainingArguments:
+def training_arguments(
+    settings: TrainingSettings,
+    folder: Path,
+    checkpoints: bool,
+    label_names: Sequence[str] = ("labels",),
+    by_length: bool = True,
+) -> TrainingArguments:
     """AdamW, linear schedule with warm-up, batches of like length; nothing reported anywhere."""
     return TrainingArguments(
         output_dir=str(folder),
@@ -78,13 +54,13 @@ def training_arguments(settings: TrainingSettings, folder: Path, checkpoints: bo
         lr_scheduler_type="linear",
         seed=settings.seed,
         bf16=_use_bf16(settings),
-        train_sampling_strategy="group_by_length",
+        train_sampling_strategy="group_by_length" if by_length else "random",
         save_strategy="steps" if checkpoints else "no",
         save_steps=settings.checkpoint_steps,
         save_total_limit=2,
-        eval_strategy="epoch",
+        eval_strategy="no",
         logging_steps=20,
-        label_names=["labels"],
+        label_names=list(label_names),
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to=[],
@@ -106,6 +82,22 @@ def watch(trainer: Trainer, stage: str, progress: Progress) -> None:
     trainer.add_callback(_Watcher(stage, progress))
 
 
+def evaluate_every_epoch(trainer: Trainer, evaluate: Callable[[], Mapping[str, float]]) -> None:
+    """Log what `evaluate` returns after every epoch, as eval_accuracy, ..."""
+    trainer.add_callback(_EpochEvaluation(trainer, evaluate))
+
+
+class _EpochEvaluation(TrainerCallback):
+    def __init__(self, trainer: Trainer, evaluate: Callable[[], Mapping[str, float]]) -> None:
+        self._trainer = trainer
+        self._evaluate = evaluate
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._trainer.log({f"eval_{name}": value for name, value in self._evaluate().items()})
+
+
 class _Watcher(TrainerCallback):
     def __init__(self, stage: str, progress: Progress) -> None:
         self._stage = stage
@@ -114,7 +106,7 @@ class _Watcher(TrainerCallback):
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         logs = kwargs.get("logs") or {}
-        self._figures |= {name: float(logs[name]) for name in ("loss", "eval_accuracy") if name in logs}
+        self._figures |= {name: float(logs[name]) for name in logs if _is_shown(name)}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._progress(self._stage, state.global_step, state.max_steps, self._figures)
@@ -129,30 +121,12 @@ def curve(trainer: Trainer) -> list[CurvePoint]:
             {name: float(value) for name, value in entry.items() if name not in ("step", "epoch")},
         )
         for entry in trainer.state.log_history
-        if "loss" in entry or "eval_accuracy" in entry
+        if any(map(_is_shown, entry))
     ]
 
 
-def accuracy_metric(prediction: Any) -> dict[str, float]:
-    """For Trainer's compute_metrics."""
-    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
-
-
-def accuracy(model: nn.Module, dataset: TokenizedText, tokenizer: Any, batch_size: int = 64) -> float:
-    """The share of rows whose largest logit is the label's."""
-    order = sorted(range(len(dataset)), key=lambda i: len(dataset[i]["input_ids"]))
-    pad = DataCollatorWithPadding(tokenizer)
-    device = next(model.parameters()).device
-    correct = 0
-    with torch.no_grad():
-        for start in range(0, len(order), batch_size):
-            batch = {
-                name: value.to(device)
-                for name, value in pad([dataset[i] for i in order[start : start + batch_size]]).items()
-            }
-            labels = batch.pop("labels")
-            correct += int((model.eval()(**batch).logits.argmax(-1) == labels).sum())
-    return correct / len(dataset)
+def _is_shown(figure: str) -> bool:
+    return figure == "loss" or figure.startswith("eval_")
 
 
 def use_threads(threads: int | None) -> int:

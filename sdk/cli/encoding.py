@@ -1,0 +1,63 @@
+"""Samples as the arrays that a model reads, made by the tokenizer or image processor beside it; needs no torch."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgefold.cli.samples import Kind
+from edgefold.cli.tokenizers import open_tokenizer
+
+Arrays = dict[str, NDArray[Any]]
+BATCH_SIZE = 16
+
+
+def open_processor(folder: Path, kind: Kind) -> Any:
+    """The tokenizer or image processor beside a model.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    if kind != "images":
+        return open_tokenizer(folder)
+    from edgefold.image_processors import open_image_processor
+
+    return open_image_processor(folder)
+
+
+def encode_samples(
+    folder: Path, kind: Kind, processor: Any, samples: Sequence[Any], max_length: int, size: int = BATCH_SIZE
+) -> Iterator[Arrays]:
+    """Batches of arrays by the names of the model's inputs; texts of like length together."""
+    if kind == "images":
+        channels = _channels(folder)
+        for some in _pieces(samples, size):
+            pixels = [image.pixels(channels) for image in some]
+            yield dict(processor(pixels, return_tensors="np", input_data_format="channels_last"))
+        return
+    for some in _pieces(sorted(samples, key=_length), size):
+        yield _encode_texts(kind, processor, some, max_length)
+
+
+def _encode_texts(kind: Kind, tokenizer: Any, some: Sequence[Any], max_length: int) -> Arrays:
+    options = {"padding": True, "max_length": max_length, "return_tensors": "np"}
+    if kind == "questions":
+        questions, contexts = ([pair[i] for pair in some] for i in (0, 1))
+        encoded = tokenizer(questions, contexts, truncation="only_second", **options)
+        return {name: encoded[name] for name in tokenizer.model_input_names if name in encoded}
+    encoded = tokenizer(list(some), truncation=True, **options)
+    return {name: encoded[name] for name in ("input_ids", "attention_mask") if name in encoded}
+
+
+def _length(sample: Any) -> int:
+    return len(sample) if isinstance(sample, str) else sum(map(len, sample))
+
+
+def _pieces(samples: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (samples[start : start + size] for start in range(0, len(samples), size))
+
+
+def _channels(folder: Path) -> int:
+    return int(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("num_channels", 3))

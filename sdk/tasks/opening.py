@@ -1,0 +1,83 @@
+"""Opening what lies in a teacher's folder; weights from safetensors alone, and no code that comes with them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from edgefold.errors import InputError
+
+
+def open_tokenizer(folder: Path, **options: Any) -> Any:
+    """The tokenizer beside a teacher.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+    except Exception as error:  # transformers and tokenizers each raise their own
+        raise InputError(f"The tokenizer of {folder} cannot be opened: {' '.join(str(error).split())}") from error
+
+
+def teacher_opener(model_class: Any) -> Callable[[Path], nn.Module]:
+    """A function that opens a trained checkpoint as one of transformers' AutoModelFor... classes."""
+
+    def open_teacher(folder: Path) -> nn.Module:
+        return _open(model_class, folder)
+
+    return open_teacher
+
+
+def without_cache(model: nn.Module) -> nn.Module:
+    """The model, told not to return keys and values, which no training needs and no trace can follow.
+
+    `generate` uses them all the same.
+    """
+    for part in model.modules():
+        config = getattr(part, "config", None)
+        if hasattr(config, "use_cache"):
+            config.use_cache = False  # of a decoder it is a copy
+    return model
+
+
+def open_with_labels(model_class: Any, folder: Path, labels: Sequence[str]) -> nn.Module:
+    """A pretrained checkpoint with a new head for these labels."""
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the head is meant to be new
+    names = dict(enumerate(labels))
+    numbers = {name: index for index, name in names.items()}
+    return _open(model_class, folder, num_labels=len(names), id2label=names, label2id=numbers)
+
+
+def known_labels(teacher: Any) -> list[str] | None:
+    """The names of a teacher's outputs, in order; None where it only counts them."""
+    names = [str(teacher.config.id2label[i]) for i in range(teacher.config.num_labels)]
+    return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
+
+
+def check_label_count(teacher: Any, names: Sequence[str]) -> None:
+    """Refuse data with other labels than the teacher has outputs.
+
+    Raises:
+        InputError: naming both numbers.
+    """
+    if len(names) != teacher.config.num_labels:
+        raise InputError(
+            f"The data have {len(names)} labels ({', '.join(names)}), the teacher has {teacher.config.num_labels} "
+            "outputs; give data labelled for this teacher."
+        )
+
+
+def _open(model_class: Any, folder: Path, **fields: Any) -> nn.Module:
+    try:
+        model = model_class.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, **fields
+        )
+    except Exception as error:  # transformers, safetensors and json each raise their own
+        said = " ".join(str(error).split())
+        raise InputError(f"The teacher {folder} cannot be opened as {model_class.__name__}: {said}") from error
+    module: nn.Module = model.float().eval()
+    return module

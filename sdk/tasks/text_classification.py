@@ -1,0 +1,55 @@
+"""Text classification: one label for a text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
+
+from edgefold.distillation import logits_of
+from edgefold.recipe_data import TextData
+from edgefold.tasks.batches import EVALUATION_BATCH, EncodedRows, run_over
+from edgefold.tasks.opening import check_label_count, known_labels, open_with_labels, teacher_opener
+from edgefold.tasks.task import Collate, Metric, Splits, Task
+from edgefold.text_data import Example, find_label_names, read_rows, read_splits
+
+
+def tokenize(examples: Sequence[Example], tokenizer: Any, max_length: int) -> EncodedRows:
+    """Labelled texts as token ids, cut to a length, not padded."""
+    encoded = tokenizer([example.text for example in examples], truncation=True, max_length=max_length)
+    names = [name for name in encoded if name in ("input_ids", "attention_mask")]
+    return EncodedRows(
+        [{**{name: encoded[name][i] for name in names}, "labels": example.label} for i, example in enumerate(examples)]
+    )
+
+
+def accuracy(model: nn.Module, dataset: Any, collate: Collate, batch_size: int = EVALUATION_BATCH) -> float:
+    """The share of rows whose largest logit is the label's."""
+    correct = 0
+    for _, batch, outputs in run_over(model, dataset, collate, size=batch_size):
+        correct += int((logits_of(outputs).argmax(-1) == batch["labels"]).sum())
+    return correct / len(dataset)
+
+
+def _read(data: TextData, teacher: Any) -> Splits:
+    splits = read_splits(data.paths, text=data.text, label=data.label, label_names=known_labels(teacher))
+    check_label_count(teacher, splits.label_names)
+    return Splits(splits.train, splits.validation, splits.test)
+
+
+def _start_teacher(folder: Path, data: TextData) -> nn.Module:
+    names = find_label_names(read_rows(data.train, text=data.text, label=data.label))
+    return open_with_labels(AutoModelForSequenceClassification, folder, names)
+
+
+TEXT_CLASSIFICATION = Task(
+    metrics=(Metric("accuracy"),),
+    open_teacher=teacher_opener(AutoModelForSequenceClassification),
+    start_teacher=_start_teacher,
+    read=_read,
+    encode=lambda examples, tokenizer, data: tokenize(examples, tokenizer, data.max_length),
+    collator=lambda tokenizer, data, teacher: DataCollatorWithPadding(tokenizer),
+    evaluate=lambda model, dataset, collate: {"accuracy": accuracy(model, dataset, collate)},
+    texts=lambda examples: (example.text for example in examples),
+)
