@@ -92,8 +92,8 @@ def _tensor(value: Any, place: str) -> Tensor:
 @contextmanager
 def eager_attention(module: nn.Module) -> Iterator[None]:
     """Within the block, Hugging Face models compute their attention step by step, which keeps its maps."""
-    found = {id(c): c for m in module.modules() if hasattr(c := getattr(m, "config", None), "_attn_implementation")}
-    before = [(config, config._attn_implementation) for config in found.values()]
+    configurations: dict[int, Any] = {id(child.config): child.config for child in module.modules() if has_maps(child)}
+    before = [(config, config._attn_implementation) for config in configurations.values()]
     try:
         for config, _ in before:
             config._attn_implementation = "eager"
@@ -101,6 +101,11 @@ def eager_attention(module: nn.Module) -> Iterator[None]:
     finally:
         for config, implementation in before:
             config._attn_implementation = implementation
+
+
+def has_maps(module: nn.Module) -> bool:
+    """Whether a module has the switch that Hugging Face models keep for their attention."""
+    return hasattr(getattr(module, "config", None), "_attn_implementation")
 
 
 def _maps(outputs: Any, layers: Sequence[int], module: nn.Module) -> dict[int, Tensor]:

@@ -46,7 +46,7 @@ def labelled_contrast(rows: Tensor, labels: Tensor, temperature: float) -> Tenso
     positive = (labels[:, None] == others) & ~is_itself
     log_share = nn.functional.log_softmax(scores, dim=-1).masked_fill(~positive, 0.0)
     losses = -log_share.sum(-1) / positive.sum(-1).clamp_min(1)
-    of_each_label = others.unique(return_counts=True)[1]
+    of_each_label = torch.unique(others, return_counts=True)[1]
     return _mean_over_processes(losses, int(of_each_label[of_each_label > 1].sum()))
 
 

@@ -48,7 +48,7 @@ class _Gather(Function):
         return torch.cat([piece[:count] for piece, count in zip(pieces, counts, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         total = gradient.contiguous().clone()
         distributed.all_reduce(total)
         start = sum(ctx.counts[: distributed.get_rank()])

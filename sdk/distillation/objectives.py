@@ -63,6 +63,8 @@ class Objective:
     layer_map: str | Sequence[tuple[int, int]] = "auto"
     """Student layers -> teacher layers: "uniform", "last", or pairs of indices. "auto" is the layer that each was made
     from, where build_student knows it, and uniform elsewhere."""
+    relation_modules: Sequence[tuple[str, str]] = ()
+    """(student's, teacher's) paths of modules whose outputs `relations` compares, instead of what tracing finds."""
     relation_heads: int | None = None
     """Into how many slices queries, keys and values are split; None takes the most, up to 12, that fit."""
 
@@ -102,9 +104,7 @@ TERMS = ("task", *FROM_TEACHER, "contrastive")
 
 def _pair(pair: Sequence[int]) -> tuple[int, int]:
     if len(pair) != 2 or not all(isinstance(index, int) and index >= 0 for index in pair):
-        raise InputError(
-            f"Objective(layer_map=...) holds {pair!r}; each pair is (student layer, teacher layer) from 0."
-        )
+        raise InputError(f"Objective(layer_map=...) holds {pair!r}; a pair is (student layer, teacher layer).")
     return pair[0], pair[1]
 
 

@@ -14,7 +14,7 @@ MOST_HEADS = 12
 
 
 def relation_loss(student: Tensor, teacher: Tensor, heads: int | None = None, mask: Tensor | None = None) -> Tensor:
-    """mean KL(R_t || R_s) with R = softmax(X X^T / sqrt(w)) for each of r slices X of width w (Wang et al., 2020; 2021).
+    """mean KL(R_t || R_s), R = softmax(X X^T / sqrt(w)) for each of r slices X of width w (Wang et al., 2020; 2021).
 
     Args:
         student: (batch, sequence, p): queries, keys or values of all heads side by side.
@@ -50,7 +50,7 @@ def _divisors(number: int) -> list[int]:
 
 def _log_relations(value: Tensor, heads: int, mask: Tensor | None) -> Tensor:
     """(batch, sequence, d) -> log R: (batch, r, sequence, sequence)."""
-    slices = value.unflatten(-1, (heads, -1)).transpose(1, 2)
+    slices = value.reshape(*value.shape[:-1], heads, -1).transpose(1, 2)
     scores = slices @ slices.transpose(-1, -2) / slices.shape[-1] ** 0.5
     if mask is not None:
         scores = scores.masked_fill(mask[:, None, None, :] == 0, -torch.inf)
