@@ -63,7 +63,7 @@ class MatchFinder:
         return None
 
     def attentions(self, maps: Mapping[str, Map]) -> tuple[AttentionMatch, ...]:
-        """The attention of each layer of a stack: the products that write heads, and the heads that are left."""
+        """The attention of each layer: the products that write heads, and which heads are left of each."""
         sizes = {name: map.size for name, map in maps.items()}
         found: dict[str, list[tuple[Part, Part]]] = {}
         heads: dict[str, tuple[int, ...]] = {}
@@ -71,9 +71,8 @@ class MatchFinder:
             path = read.parameter.rpartition(".")[0]
             layer, end = self._layer(path), self._ends.get(path)
             layout = self.graph.node_layouts.get(end, ()) if end is not None else ()
-            if not layer or not layout or not self._has_heads(layout[-1]):
+            if end is None or not layout or not self._has_heads(layout[-1]):
                 continue
-            assert end is not None
             place = self._place(path, end, path)
             for axis, start, new_start in _summands(layout[-1], sizes):
                 if not self._has_heads(axis):
@@ -118,9 +117,8 @@ class MatchFinder:
 
     def _layer(self, path: str) -> str:
         """The layer of a stack that a module belongs to; "" if none."""
-        return next(
-            (layer for stack in self._stacks for layer in _layers(stack) if f"{path}.".startswith(f"{layer}.")), ""
-        )
+        layers = (layer for stack in self._stacks for layer in _layers(stack))
+        return next((layer for layer in layers if f"{path}.".startswith(f"{layer}.")), "")
 
     def _entering(self, path: str) -> Iterator[Node]:
         """The values from outside that a module's first operators read, in their order."""

@@ -34,7 +34,7 @@ class AttentionMatch:
     """The attention of one layer: its queries, keys and values in student and teacher, in the order they are made."""
 
     layer: str
-    """Path of the student's layer."""
+    """Path of the student's layer; empty outside of a list of layers."""
     teacher_layer: str
     parts: tuple[tuple[Part, Part], ...]
     """(student's, teacher's)."""

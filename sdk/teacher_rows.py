@@ -1,4 +1,4 @@
-"""What a teacher says of a batch, taken apart into its examples without padding, and put together again in any batch."""
+"""What a teacher says of a batch, taken apart into its examples without padding, and put together in any batch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,11 +32,7 @@ class TeacherOutputs:
         """The inverse of `named`; everything has the precision of the logits."""
         logits = values[LOGITS]
         hidden, attentions = (
-            {
-                name.removeprefix(start): value.to(logits.dtype)
-                for name, value in values.items()
-                if name.startswith(start)
-            }
+            {name[len(start) :]: value.to(logits.dtype) for name, value in values.items() if name.startswith(start)}
             for start in (HIDDEN, ATTENTION)
         )
         return TeacherOutputs(logits, hidden, {int(layer): value for layer, value in attentions.items()})
@@ -79,14 +75,11 @@ def put_together(rows: Sequence[Mapping[str, Row]], batch: Mapping[str, Any]) ->
     device = next(value.device for value in batch.values() if isinstance(value, Tensor))
     spans = _spans(mask, len(rows))
     width = 0 if mask is None else mask.shape[1]
-    return TeacherOutputs.of(
-        {
-            name: torch.stack([_padded(row[name], span, width) for row, span in zip(rows, spans, strict=True)]).to(
-                device
-            )
-            for name in rows[0]
-        }
-    )
+    values = {
+        name: torch.stack([_padded(row[name], span, width) for row, span in zip(rows, spans, strict=True)])
+        for name in rows[0]
+    }
+    return TeacherOutputs.of({name: value.to(device) for name, value in values.items()})
 
 
 def _mask(batch: Mapping[str, Any]) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +16,11 @@ from edgefold.distillation.pairs import find_pairs
 from edgefold.distillation.terms import Distillation, learned_maps
 from edgefold.distillation.tokenizer_agreement import check_tokenizers
 from edgefold.errors import InputError
+from edgefold.fingerprints import fingerprint_data, fingerprint_weights
 from edgefold.penalties import L1, L2, Penalty
 from edgefold.students import Student
 from edgefold.teacher_cache import EXAMPLE_IDS, NumberedCollator, NumberedDataset, TeacherCache
+from edgefold.teacher_files import INDEX, TeacherFiles, record_teacher
 from edgefold.teacher_rows import TeacherOutputs
 
 
@@ -31,7 +34,11 @@ class CompressionTrainer(Trainer):
         teacher: the model the student was made from, or another; needed when the objective compares with one.
         objective: the weights of the loss.
         teacher_cache_gib: memory for the teacher's outputs, so that its forward pass is paid for once per example
-            and not once per epoch; 0 recomputes them. Leave it 0 when the data are augmented anew in every epoch.
+            and not once per epoch; 0 recomputes them. Leave it 0 when the data, or what the collator makes of them, are
+            drawn anew in every epoch.
+        teacher_cache_folder: keep all of the teacher's outputs there instead, on disk. They are written before the
+            first step where the folder is not there yet, and serve every later run with this teacher, these data and
+            these places; others refuse them.
         teacher_tokenizer: to be compared with `processing_class`, the student's.
         inputs: example tensors of forward, from which a student that build_student did not make learns its widths;
             the first two rows of the training data where they are left out.
@@ -51,17 +58,23 @@ class CompressionTrainer(Trainer):
         args: TrainingArguments | None = None,
         train_dataset: Any = None,
         teacher_cache_gib: float = 0.0,
+        teacher_cache_folder: str | Path | None = None,
         teacher_tokenizer: Any = None,
         inputs: Mapping[str, Tensor] | None = None,
         **trainer_arguments: Any,
     ) -> None:
         self.objective: Objective = objective or Objective()
         self._check(teacher, teacher_tokenizer, trainer_arguments.get("processing_class"))
-        self.cache = TeacherCache(int(teacher_cache_gib * 2**30)) if teacher_cache_gib > 0 else None
-        if self.cache is not None and train_dataset is not None:
+        cached = self.objective.needs_teacher and (teacher_cache_gib > 0 or teacher_cache_folder is not None)
+        in_memory = cached and teacher_cache_folder is None
+        self.cache: TeacherCache | TeacherFiles | None = (
+            TeacherCache(int(teacher_cache_gib * 2**30)) if in_memory else None
+        )
+        self._cache_folder = Path(teacher_cache_folder) if cached and teacher_cache_folder is not None else None
+        if cached and train_dataset is not None:
             train_dataset = NumberedDataset(train_dataset)
         super().__init__(model=student, args=args, train_dataset=train_dataset, **trainer_arguments)
-        if self.cache is not None:
+        if cached:
             self.data_collator = NumberedCollator(self.data_collator)
         self.model_accepts_loss_kwargs = False  # our loss is a mean: the Trainer divides it under gradient accumulation
         self.label_names = self.args.label_names or ["labels"]
@@ -77,27 +90,26 @@ class CompressionTrainer(Trainer):
             check_tokenizers(tokenizer, teacher_tokenizer)
 
     def _compare(self, student: nn.Module, inputs: Mapping[str, Tensor] | None) -> Distillation:
-        """What the objective compares; for what build_student did not make, after a look at an example."""
-        example = None
-        if not isinstance(student, Student) or self.objective.contrast.at is not None:
-            example = inputs or _first_rows(self.train_dataset, self.data_collator)
-        bare = {name: value.to(self.args.device) for name, value in self._without_labels(example or {}).items()}
-        pairs = find_pairs(student, self.teacher, self.objective, bare or None)
+        """What the objective compares; widths that no plan relates are read off one pass of either model."""
+        pairs = find_pairs(student, self.teacher, self.objective, lambda: self._example(inputs))
         if self.teacher is None or not pairs.unmapped:
             return Distillation(student, self.objective, pairs)
-        if not bare:
-            raise InputError(
-                "The widths of student and teacher are read off one pass of each; give inputs=..., example tensors of "
-                "forward, where the training data cannot be indexed."
-            )
-        maps = learned_maps(student, self.teacher, pairs, self.objective, bare)
+        maps = learned_maps(student, self.teacher, pairs, self.objective, self._example(inputs))
         return Distillation(student, self.objective, pairs, maps.to(self.args.device))
+
+    def _example(self, inputs: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """A small batch without labels: the inputs given, else the first two training rows."""
+        example = inputs or _first_rows(self.train_dataset, self.data_collator)
+        return {name: value.to(self.args.device) for name, value in self._without_labels(example).items()}
 
     def _without_labels(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in inputs.items() if name not in (*self.label_names, EXAMPLE_IDS)}
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As the Trainer's, with the learned maps as part of the student until it returns."""
+        assert self.model is not None
+        if self._cache_folder is not None and self.cache is None:
+            self.cache = self._open_cache(self._cache_folder)
         with attached(self.distillation.maps, self.model):
             return super().train(*args, **kwargs)
 
@@ -127,6 +139,24 @@ class CompressionTrainer(Trainer):
         self._record(terms)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         return (loss, seen.outputs) if return_outputs else loss
+
+    def _open_cache(self, folder: Path) -> TeacherFiles:
+        """The teacher's outputs on disk; the first process writes them where they are not there."""
+        assert self.teacher is not None
+        dataset, size = self.train_dataset, self.args.per_device_eval_batch_size
+        left_out = (*self.label_names, EXAMPLE_IDS)
+        key = {
+            "the teacher": fingerprint_weights(self.teacher),
+            "the data": fingerprint_data((dataset[index] for index in range(len(dataset))), left_out),
+            "what is compared": repr((self.distillation.teacher_places, self.distillation.teacher_layers)),
+        }
+        with self.accelerator.main_process_first():
+            if not (folder / INDEX).is_file():
+                starts = range(0, len(dataset), size)
+                ranges = (range(start, min(start + size, len(dataset))) for start in starts)
+                batches = (self._prepare_inputs(self.data_collator([dataset[i] for i in those])) for those in ranges)
+                record_teacher(folder, key, batches, self._run_teacher, len(dataset))
+        return TeacherFiles(folder, key)
 
     def _teacher_outputs(self, inputs: Mapping[str, Any], ids: Tensor | None) -> TeacherOutputs:
         if self.cache is None or ids is None:
@@ -175,10 +205,13 @@ def _task_loss(outputs: Any, inputs: Mapping[str, Any]) -> Tensor:
     return nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
 
 
-def _first_rows(dataset: Any, collate: Any) -> Mapping[str, Tensor] | None:
-    """The first two examples as a batch; None where there are none to index."""
+def _first_rows(dataset: Any, collate: Any) -> Mapping[str, Tensor]:
+    """The first two examples as a batch, without a draw from the generators that training will use."""
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        return None
+        raise InputError(
+            "The widths of student and teacher are read off one pass of each, but the training data cannot be indexed; "
+            "give CompressionTrainer(..., inputs=...), example tensors of forward."
+        )
     with torch.random.fork_rng(devices=[]):
         batch = collate([dataset[index] for index in range(min(2, len(dataset)))])
     return {name: value for name, value in batch.items() if isinstance(value, Tensor)}

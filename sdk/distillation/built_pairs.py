@@ -52,7 +52,7 @@ class BuiltPairs:
         pairs = (
             MapPair(_index(match.layer), _index(layer), match.heads if layer == match.teacher_layer else None)
             for match in self._student.attentions
-            if (layer := self._counterpart(match.layer, match.teacher_layer))
+            if match.layer and (layer := self._counterpart(match.layer, match.teacher_layer))
         )
         return tuple(pairs)
 
@@ -61,7 +61,7 @@ class BuiltPairs:
         if self._objective.relation_modules:
             return tuple((Part(mine), Part(other)) for mine, other in self._objective.relation_modules)
         for match in reversed(self._student.attentions):
-            if layer := self._counterpart(match.layer, match.teacher_layer):
+            if (layer := self._counterpart(match.layer, match.teacher_layer)) is not None:
                 return _moved(match, layer)
         return ()
 

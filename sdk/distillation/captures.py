@@ -6,9 +6,9 @@ A place is a module's path, for what comes out of it, or "> " and the path, for 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from edgefold.errors import InputError
@@ -68,16 +68,26 @@ def captured_outputs(module: nn.Module, places: Iterable[str]) -> Iterator[dict[
 
 
 def _watch(module: nn.Module, place: str, values: dict[str, Tensor]) -> Any:
+    watched = _submodule(module, place.removeprefix(ENTRANCE))
     if not place.startswith(ENTRANCE):
-        return module.get_submodule(place).register_forward_hook(
+        return watched.register_forward_hook(
             lambda _module, _args, output: values.update({place: _tensor(output, place)})
         )
-    return module.get_submodule(place.removeprefix(ENTRANCE)).register_forward_pre_hook(
+    return watched.register_forward_pre_hook(
         lambda _module, args, keywords: (
             None if place in values else values.update({place: _tensor((*args, *keywords.values()), place)})
         ),
         with_kwargs=True,
     )
+
+
+def _submodule(module: nn.Module, path: str) -> nn.Module:
+    try:
+        return module.get_submodule(path)
+    except AttributeError:
+        near = get_close_matches(path, [name for name, _ in module.named_modules()], 1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise InputError(f"{type(module).__name__} has no module {path!r} to compare{hint}") from None
 
 
 def _tensor(value: Any, place: str) -> Tensor:
@@ -117,11 +127,3 @@ def _maps(outputs: Any, layers: Sequence[int], module: nn.Module) -> dict[int, T
             "layer. Set attention=0, or use relations."
         )
     return {layer: maps[layer] for layer in layers}
-
-
-def without_gradients(
-    model: nn.Module, inputs: Mapping[str, Any], places: Sequence[str], attention_layers: Sequence[int] = ()
-) -> Observation:
-    """As `observe`, of a model that is not trained."""
-    with torch.no_grad():
-        return observe(model, model, inputs, places, attention_layers)

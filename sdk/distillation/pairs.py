@@ -15,6 +15,7 @@ from edgefold.matches import Part
 from edgefold.students import Student
 
 T = TypeVar("T")
+Inputs = Callable[[], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,13 @@ class Source(Protocol):
 
 
 def find_pairs(
-    student: nn.Module, teacher: nn.Module | None, objective: Objective, inputs: Mapping[str, Tensor] | None = None
+    student: nn.Module, teacher: nn.Module | None, objective: Objective, inputs: Inputs = lambda: {}
 ) -> Pairs:
     """What the objective's weights above 0 need.
 
     Args:
         teacher: may be left out where the objective needs none.
-        inputs: example tensors, with which modules that build_student did not make are traced for `relations`.
+        inputs: gives example tensors, with which modules that build_student did not make are traced for `relations`.
 
     Raises:
         InputError: a weight asks for a match that these models do not have.
@@ -77,9 +78,7 @@ def find_pairs(
     )
 
 
-_STATES = (
-    "needs a built student whose plan keeps or projects a linear dimension, or a list of like layers in both models"
-)
+_STATES = "needs a built student with a linear dimension, or a list of like layers in both models"
 NEEDS = {
     "hidden": _STATES,
     "cosine": _STATES,

@@ -1,6 +1,6 @@
 """Pairs of two models that were made apart: the layers of their longest stacks, by a layer map."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ class PlainPairs:
     """As `Source`. What a layer puts out, the first tensor of it, is its hidden state."""
 
     def __init__(
-        self, student: nn.Module, teacher: nn.Module, objective: Objective, inputs: Mapping[str, Tensor] | None
+        self, student: nn.Module, teacher: nn.Module, objective: Objective, inputs: Callable[[], Mapping[str, Tensor]]
     ) -> None:
         self._student, self._teacher, self._objective, self._inputs = student, teacher, objective, inputs
         self._stacks = list(zip(_longest(student), _longest(teacher), strict=False))
@@ -49,11 +49,12 @@ class PlainPairs:
     def relations(self) -> tuple[tuple[Part, Part], ...]:
         if self._objective.relation_modules:
             return tuple((Part(mine), Part(other)) for mine, other in self._objective.relation_modules)
-        if self._inputs is None or not self._stacks:
+        inputs = self._inputs() if self._stacks else {}
+        if not inputs:
             return ()
         mine, other = self._stacks[-1]
         i, j = self._layers(mine, other)[-1]
-        parts = _parts(self._student, mine.layer(i), self._inputs), _parts(self._teacher, other.layer(j), self._inputs)
+        parts = _parts(self._student, mine.layer(i), inputs), _parts(self._teacher, other.layer(j), inputs)
         if len(parts[0]) != len(parts[1]):
             raise InputError(
                 f"Layer {mine.layer(i)} of the student makes {len(parts[0])} of queries, keys and values, layer "

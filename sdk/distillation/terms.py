@@ -173,8 +173,8 @@ class Distillation:
         if mine.shape != other.shape:
             raise InputError(
                 f"{pair.student!r} of the student is {tuple(mine.shape)}, {pair.teacher!r} of the teacher "
-                f"{tuple(other.shape)}: they differ in more than their width. Choose another layer_map, or set hidden=0, "
-                "cosine=0 and embeddings=0."
+                f"{tuple(other.shape)}: they differ in more than their width. Choose another layer_map, or set "
+                "hidden=0, cosine=0 and embeddings=0."
             )
         return mine, other
 
