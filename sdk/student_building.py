@@ -14,14 +14,14 @@ from edgefold.dimensions import Dimension, DimensionGraph, check_inputs, trace
 from edgefold.errors import InputError
 from edgefold.hardware_sizes import warn_of_odd_sizes
 from edgefold.initialisation import start_student
-from edgefold.layer_dropping import path_before
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
+from edgefold.match_finding import MatchFinder
 from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
 from edgefold.resizing import resize_module
-from edgefold.restructuring import Restructured, restructure
+from edgefold.restructuring import restructure
 from edgefold.sequential_start import Progress, refit_sequentially
 from edgefold.size_constants import compensated, find_compensations
-from edgefold.students import MODES, Match, Structure, Student
+from edgefold.students import MODES, Structure, Student
 
 STARTS = ("sequential", "pca")
 
@@ -95,7 +95,6 @@ def build_student(
                 progress=progress,
             )
             _load(resized.module, refitted)
-    matches = () if resized.is_graph else _with_layers(_matches(graph, resized.module), reduced)
     steps = [step for step in plan.steps if isinstance(step, Bottleneck)]
     structure = Structure(
         plan,
@@ -108,7 +107,10 @@ def build_student(
         reduced.is_configured,
         resized.is_graph,
     )
-    return Student(resized.module, structure, plain, matches, mode).train(teacher.training)
+    finder = MatchFinder(graph, resized.module, reduced)
+    student = Student(resized.module, structure, plain, finder.hidden(), mode)
+    student.entrance, student.attentions = finder.entrance(), finder.attentions(plain.maps)
+    return student.train(teacher.training)
 
 
 def resolve_sizes(graph: DimensionGraph, plan: Plan) -> dict[str, int]:
@@ -196,42 +198,3 @@ def _load(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in weights.items():
             tensors[name].copy_(value)
-
-
-def _matches(graph: DimensionGraph, module: nn.Module) -> tuple[Match, ...]:
-    """Where hidden states can be compared: the norms along each linear dimension, or its writers where none has."""
-    norms = [(norm.weight, norm.node) for norm in graph.norms if norm.weight]
-    writers = [(read.parameter, read.node) for read in graph.reads]
-    result: list[Match] = []
-    for dimension in graph.dimensions:
-        if dimension.kind != "linear":
-            continue
-        for places in (norms, writers):
-            found = [
-                Match(path, dimension.name)
-                for parameter, node in places
-                if (path := parameter.rpartition(".")[0]) and _last_dimension(graph, node) == dimension.name
-            ]
-            if found:
-                result += [match for match in dict.fromkeys(found) if _has_module(module, match.module)]
-                break
-    return tuple(result)
-
-
-def _with_layers(matches: tuple[Match, ...], reduced: Restructured) -> tuple[Match, ...]:
-    """The matches with their paths in the teacher; where the owner of shared parameters matches, its sharers do too."""
-    found = dict.fromkeys(matches)
-    for match in matches:
-        for sharer, owner in reduced.shared.items():
-            if match.module.startswith(f"{owner}."):
-                found[Match(sharer + match.module[len(owner) :], match.dimension)] = None
-    return tuple(Match(m.module, m.dimension, path_before(m.module, reduced.layers)) for m in found)
-
-
-def _last_dimension(graph: DimensionGraph, node: torch.fx.Node) -> str:
-    layout = graph.node_layouts.get(node)
-    return layout[-1][0].dimension if layout and len(layout[-1]) == 1 else ""
-
-
-def _has_module(module: nn.Module, path: str) -> bool:
-    return any(name == path for name, _ in module.named_modules())

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from edgefold.attribute_edits import AttributeEdit
 from edgefold.compositions import Composition, compose_weights
 from edgefold.errors import InputError
+from edgefold.graph_taps import remove_taps
 from edgefold.initialisation import StudentStart
 from edgefold.layouts import Layout, layout_names
 from edgefold.low_rank import FactorPair
+from edgefold.matches import AttentionMatch, Match
 from edgefold.plans import Plan
-from edgefold.projections import Projection
+from edgefold.projections import Projection, Selection
 from edgefold.reachability import keep_reachable
 from edgefold.tied_state import keep_tied_once
 from edgefold.weight_slots import WeightSlot, find_slots
@@ -49,20 +51,6 @@ class Structure:
         return self.is_configured and not changed
 
 
-@dataclass(frozen=True)
-class Match:
-    """A submodule whose output lies in the same space in teacher and student, up to the dimension's projection."""
-
-    module: str
-    dimension: str
-    teacher: str = ""
-    """Its path in the teacher; empty where it is the same."""
-
-    @property
-    def teacher_module(self) -> str:
-        return self.teacher or self.module
-
-
 class Student(nn.Module):
     """The smaller architecture, its projections, and how its weights come from the teacher's.
 
@@ -86,6 +74,9 @@ class Student(nn.Module):
         self.module = module
         self.structure = structure
         self.matches = matches
+        self.entrance: Match | None = None
+        """What enters the first layer."""
+        self.attentions: tuple[AttentionMatch, ...] = ()
         self.mode = mode
         self.layouts = start.layouts
         dtype = next(module.parameters()).dtype
@@ -96,6 +87,7 @@ class Student(nn.Module):
                 if isinstance(map, Projection)
             }
         )
+        self.selections = {name: map.indices for name, map in start.maps.items() if isinstance(map, Selection)}
         self.sources = nn.ParameterDict()
         keep_tied_once(self)
         self.slots: tuple[WeightSlot, ...] = ()
@@ -122,6 +114,13 @@ class Student(nn.Module):
         """P: (d, p) of a dimension, or None where it has none."""
         key = _key(dimension)
         return self.projections[key] if key in self.projections else None  # noqa: SIM401 (ParameterDict.get is untyped)
+
+    def mapped(self, value: Tensor, dimension: str) -> Tensor:
+        """A value of the teacher, (..., d) along a dimension, taken into the student's space: (..., p)."""
+        if dimension in self.selections:
+            return value.index_select(-1, self.selections[dimension].to(value.device))
+        projection = self.projection(dimension)
+        return value if projection is None else value @ projection
 
     def composed(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """The smaller weights that follow from projections and the teacher's weights, each time anew.
@@ -195,6 +194,7 @@ class Student(nn.Module):
         self._empty()
         copied = copy.deepcopy(self.module)
         self.refresh()
+        remove_taps(copied)
         return copied
 
     def _empty(self) -> None:

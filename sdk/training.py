@@ -2,34 +2,51 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
-from edgefold.distillation import Objective, captured_outputs, hidden_loss, logits_loss, logits_of, token_mask
+from edgefold.distillation.learned_maps import attached
+from edgefold.distillation.logits import logits_of
+from edgefold.distillation.objectives import Objective
+from edgefold.distillation.pairs import find_pairs
+from edgefold.distillation.terms import Distillation, learned_maps
+from edgefold.distillation.tokenizer_agreement import check_tokenizers
 from edgefold.errors import InputError
+from edgefold.fingerprints import fingerprint_data, fingerprint_weights
 from edgefold.penalties import L1, L2, Penalty
-from edgefold.students import Match, Student
-from edgefold.teacher_cache import EXAMPLE_IDS, NumberedCollator, NumberedDataset, TeacherCache, TeacherOutputs
+from edgefold.students import Student
+from edgefold.teacher_cache import EXAMPLE_IDS, NumberedCollator, NumberedDataset, TeacherCache
+from edgefold.teacher_files import INDEX, TeacherFiles, record_teacher
+from edgefold.teacher_rows import TeacherOutputs
 
 
 class CompressionTrainer(Trainer):
     """Trains a student (in place) against labels and a frozen teacher.
 
     Args:
-        student: made by `build_student`; or a plain module, for which hidden states are not matched.
-        teacher: the model the student was made from; needed when the objective has a logits or hidden weight.
+        student: made by `build_student`; or any module: its layers are then held against the teacher's by the
+            objective's layer map, and through learned maps where widths differ. Those are trained and saved in
+            checkpoints with the student, and gone from it when `train` returns.
+        teacher: the model the student was made from, or another; needed when the objective compares with one.
         objective: the weights of the loss.
         teacher_cache_gib: memory for the teacher's outputs, so that its forward pass is paid for once per example
-            and not
-            once per epoch; 0 recomputes them. Leave it 0 when the data are augmented anew in every epoch.
+            and not once per epoch; 0 recomputes them. Leave it 0 when the data, or what the collator makes of them, are
+            drawn anew in every epoch.
+        teacher_cache_folder: keep all of the teacher's outputs there instead, on disk. They are written before the
+            first step where the folder is not there yet, and serve every later run with this teacher, these data and
+            these places; others refuse them.
+        teacher_tokenizer: to be compared with `processing_class`, the student's.
+        inputs: example tensors of forward, from which a student that build_student did not make learns its widths;
+            the first two rows of the training data where they are left out.
         args, train_dataset, data_collator, ...: as for transformers.Trainer. `args.remove_unused_columns` is best
         left False.
 
     Raises:
-        InputError: the objective asks for a teacher or for matches that are not there.
+        InputError: the objective asks for a teacher or for matches that are not there, or the tokenizers differ.
     """
 
     def __init__(
@@ -41,32 +58,60 @@ class CompressionTrainer(Trainer):
         args: TrainingArguments | None = None,
         train_dataset: Any = None,
         teacher_cache_gib: float = 0.0,
+        teacher_cache_folder: str | Path | None = None,
+        teacher_tokenizer: Any = None,
+        inputs: Mapping[str, Tensor] | None = None,
         **trainer_arguments: Any,
     ) -> None:
         self.objective: Objective = objective or Objective()
-        self.matches = student.matches if isinstance(student, Student) else ()
-        self._check(teacher)
-        self.cache = TeacherCache(int(teacher_cache_gib * 2**30)) if teacher_cache_gib > 0 else None
-        if self.cache is not None and train_dataset is not None:
+        self._check(teacher, teacher_tokenizer, trainer_arguments.get("processing_class"))
+        cached = self.objective.needs_teacher and (teacher_cache_gib > 0 or teacher_cache_folder is not None)
+        in_memory = cached and teacher_cache_folder is None
+        self.cache: TeacherCache | TeacherFiles | None = (
+            TeacherCache(int(teacher_cache_gib * 2**30)) if in_memory else None
+        )
+        self._cache_folder = Path(teacher_cache_folder) if cached and teacher_cache_folder is not None else None
+        if cached and train_dataset is not None:
             train_dataset = NumberedDataset(train_dataset)
         super().__init__(model=student, args=args, train_dataset=train_dataset, **trainer_arguments)
-        if self.cache is not None:
+        if cached:
             self.data_collator = NumberedCollator(self.data_collator)
         self.model_accepts_loss_kwargs = False  # our loss is a mean: the Trainer divides it under gradient accumulation
         self.label_names = self.args.label_names or ["labels"]
         self.teacher = teacher.to(self.args.device).eval().requires_grad_(False) if teacher is not None else None
+        self.distillation = self._compare(student, inputs)
         self._terms: dict[str, float] = defaultdict(float)
         self._term_steps = 0
 
-    def _check(self, teacher: nn.Module | None) -> None:
+    def _check(self, teacher: nn.Module | None, teacher_tokenizer: Any, tokenizer: Any) -> None:
         if self.objective.needs_teacher and teacher is None:
             raise InputError(f"{self.objective} needs a teacher; pass teacher=..., or set logits=0 and hidden=0.")
-        if self.objective.hidden > 0 and not self.matches:
-            raise InputError(
-                "Objective(hidden > 0) needs a student whose plan projects a dimension that its teacher "
-                "normalises or writes; "
-                "set hidden=0 for this student."
-            )
+        if teacher_tokenizer is not None and tokenizer is not None:
+            check_tokenizers(tokenizer, teacher_tokenizer)
+
+    def _compare(self, student: nn.Module, inputs: Mapping[str, Tensor] | None) -> Distillation:
+        """What the objective compares; widths that no plan relates are read off one pass of either model."""
+        pairs = find_pairs(student, self.teacher, self.objective, lambda: self._example(inputs))
+        if self.teacher is None or not pairs.unmapped:
+            return Distillation(student, self.objective, pairs)
+        maps = learned_maps(student, self.teacher, pairs, self.objective, self._example(inputs))
+        return Distillation(student, self.objective, pairs, maps.to(self.args.device))
+
+    def _example(self, inputs: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """A small batch without labels: the inputs given, else the first two training rows."""
+        example = inputs or _first_rows(self.train_dataset, self.data_collator)
+        return {name: value.to(self.args.device) for name, value in self._without_labels(example).items()}
+
+    def _without_labels(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in inputs.items() if name not in (*self.label_names, EXAMPLE_IDS)}
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As the Trainer's, with the learned maps as part of the student until it returns."""
+        assert self.model is not None
+        if self._cache_folder is not None and self.cache is None:
+            self.cache = self._open_cache(self._cache_folder)
+        with attached(self.distillation.maps, self.model):
+            return super().train(*args, **kwargs)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """As the Trainer's; gradients of composed weights go to the projections once a step, with its last batch."""
@@ -80,52 +125,39 @@ class CompressionTrainer(Trainer):
     ) -> Any:
         """The objective while training; the task's loss alone in evaluation."""
         ids = inputs.pop(EXAMPLE_IDS, None)
-        student = self.accelerator.unwrap_model(model, keep_torch_compile=False)
-        paths = [match.module for match in self._matched()] if model.training else []
-        inner = student.module if isinstance(student, Student) else student
-        with captured_outputs(inner, paths) as hidden:
-            outputs = model(**inputs)
-        task = _task_loss(outputs, inputs)
         if not model.training:
+            outputs = model(**inputs)
+            task = _task_loss(outputs, inputs)
             return (task, outputs) if return_outputs else task
-        terms = {"task": self.objective.task * task} if self.objective.task else {}
-        terms |= self._distillation(student, logits_of(outputs), hidden, inputs, ids)
+        student = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        views = self.distillation.views(inputs)
+        seen = self.distillation.run_student(model, views)
+        terms = {"task": self.objective.task * _task_loss(seen.outputs, views)} if self.objective.task else {}
+        teacher = self._teacher_outputs(inputs, ids) if self.objective.needs_teacher else None
+        terms |= self.distillation.terms(seen, teacher, inputs, inputs.get(self.label_names[0]))
         terms |= self._penalties(student)
         self._record(terms)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
-        return (loss, outputs) if return_outputs else loss
+        return (loss, seen.outputs) if return_outputs else loss
 
-    def _matched(self) -> tuple[Match, ...]:
-        return self.matches if self.objective.hidden > 0 else ()
-
-    def _distillation(
-        self,
-        student: nn.Module,
-        logits: Tensor,
-        hidden: Mapping[str, Tensor],
-        inputs: Mapping[str, Any],
-        ids: Tensor | None,
-    ) -> dict[str, Tensor]:
-        if self.teacher is None or not self.objective.needs_teacher:
-            return {}
-        teacher = self._teacher_outputs(inputs, ids)
-        terms: dict[str, Tensor] = {}
-        if self.objective.logits:
-            mask = token_mask(inputs, logits)
-            loss = logits_loss(logits, teacher.logits, self.objective.temperature, mask)
-            terms["logits"] = self.objective.logits * loss
-        if self.objective.hidden and isinstance(student, Student):
-            losses = [
-                hidden_loss(
-                    hidden[match.module],
-                    teacher.hidden[match.teacher_module],
-                    student.projection(match.dimension),
-                    token_mask(inputs, hidden[match.module]),
-                )
-                for match in self.matches
-            ]
-            terms["hidden"] = self.objective.hidden * torch.stack(losses).mean()
-        return terms
+    def _open_cache(self, folder: Path) -> TeacherFiles:
+        """The teacher's outputs on disk; the first process writes them where they are not there."""
+        assert self.teacher is not None
+        dataset: Any = self.train_dataset
+        size = self.args.per_device_eval_batch_size
+        left_out = (*self.label_names, EXAMPLE_IDS)
+        key = {
+            "the teacher": fingerprint_weights(self.teacher),
+            "the data": fingerprint_data((dataset[index] for index in range(len(dataset))), left_out),
+            "what is compared": repr((self.distillation.teacher_places, self.distillation.teacher_layers)),
+        }
+        with self.accelerator.main_process_first():
+            if not (folder / INDEX).is_file():
+                starts = range(0, len(dataset), size)
+                ranges = (range(start, min(start + size, len(dataset))) for start in starts)
+                batches = (self._prepare_inputs(self.data_collator([dataset[i] for i in those])) for those in ranges)
+                record_teacher(folder, key, batches, self._run_teacher, len(dataset))
+        return TeacherFiles(folder, key)
 
     def _teacher_outputs(self, inputs: Mapping[str, Any], ids: Tensor | None) -> TeacherOutputs:
         if self.cache is None or ids is None:
@@ -134,11 +166,7 @@ class CompressionTrainer(Trainer):
 
     def _run_teacher(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
         assert self.teacher is not None
-        bare = {name: value for name, value in inputs.items() if name not in self.label_names}
-        paths = list(dict.fromkeys(match.teacher_module for match in self._matched()))
-        with torch.no_grad(), captured_outputs(self.teacher, paths) as hidden:
-            outputs = self.teacher(**bare)
-        return TeacherOutputs(logits_of(outputs), dict(hidden))
+        return self.distillation.run_teacher(self.teacher, self._without_labels(inputs))
 
     def _penalties(self, student: nn.Module) -> dict[str, Tensor]:
         """Over the matrices that the folded student will have; biases and norms are left alone."""
@@ -176,3 +204,15 @@ def _task_loss(outputs: Any, inputs: Mapping[str, Any]) -> Tensor:
     if labels is None:
         return logits.new_zeros(())
     return nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
+
+
+def _first_rows(dataset: Any, collate: Any) -> Mapping[str, Tensor]:
+    """The first two examples as a batch, without a draw from the generators that training will use."""
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise InputError(
+            "The widths of student and teacher are read off one pass of each, but the training data cannot be indexed; "
+            "give CompressionTrainer(..., inputs=...), example tensors of forward."
+        )
+    with torch.random.fork_rng(devices=[]):
+        batch = collate([dataset[index] for index in range(min(2, len(dataset)))])
+    return {name: value for name, value in batch.items() if isinstance(value, Tensor)}

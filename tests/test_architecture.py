@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {
     "edgefold": ROOT / "sdk",
     "edgefold.cli": ROOT / "sdk" / "cli",
+    "edgefold.distillation": ROOT / "sdk" / "distillation",
     "edgefold.exporters": ROOT / "exporters",
     "edgefold.runtimes": ROOT / "runtimes",
     "edgefold.tasks": ROOT / "sdk" / "tasks",
@@ -26,10 +27,18 @@ ALLOWED = {
         "edgefold.errors",
         "edgefold.staging",
     ),
-    "edgefold.exporters": ("edgefold.exporters", "edgefold"),
-    "edgefold": ("edgefold", "edgefold.tasks"),
-    "edgefold.tasks": ("edgefold", "edgefold.tasks"),
-    "edgefold.cli": ("edgefold", "edgefold.cli", "edgefold.exporters", "edgefold.runtimes", "edgefold.tasks"),
+    "edgefold.exporters": ("edgefold.exporters", "edgefold", "edgefold.distillation"),
+    "edgefold": ("edgefold", "edgefold.distillation", "edgefold.tasks"),
+    "edgefold.distillation": ("edgefold", "edgefold.distillation"),
+    "edgefold.tasks": ("edgefold", "edgefold.tasks", "edgefold.distillation"),
+    "edgefold.cli": (
+        "edgefold",
+        "edgefold.cli",
+        "edgefold.distillation",
+        "edgefold.exporters",
+        "edgefold.runtimes",
+        "edgefold.tasks",
+    ),
 }
 """Package -> the modules of ours, or packages with all their modules, that it may import. "edgefold" is sdk/ alone."""
 
@@ -134,7 +143,7 @@ def public_functions(path: Path) -> set[str]:
 
 def test_no_module_bears_the_name_of_a_public_function() -> None:
     """After its first use `edgefold.fold` would turn into the module."""
-    for package in ("edgefold", "edgefold.exporters", "edgefold.runtimes"):
+    for package in ("edgefold", "edgefold.distillation", "edgefold.exporters", "edgefold.runtimes"):
         names = {module.rpartition(".")[2] for module in MODULES if package_of(module) == package}
         functions = {
             name for module in MODULES if package_of(module) == package for name in public_functions(MODULES[module])

@@ -130,17 +130,6 @@ def test_an_unknown_dimension_is_refused_with_the_nearest_name() -> None:
         build_student(model, Plan([Project("hiden", 6)]), inputs, [inputs])
 
 
-def test_a_traced_student_refuses_to_match_hidden_states() -> None:
-    from edgefold.distillation import Objective
-    from edgefold.training import CompressionTrainer
-
-    model, inputs = make("literals")
-    student = build_student(model, Plan([Select("heads", 2)]), inputs, [inputs])
-    assert not student.structure.is_uniform
-    with pytest.raises(InputError, match=r"set hidden=0 for this student"):
-        CompressionTrainer(student, teacher=model, objective=Objective(hidden=1.0))
-
-
 DEAD = [
     ("literals", "heads.0", {"o.weight": 1}),
     ("literals", "head_dim.0", {"q.weight": 0, "q.bias": 0}),

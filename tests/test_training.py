@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainingArguments
 
 from edgefold import compositions
-from edgefold.distillation import Objective
+from edgefold.distillation import Contrast, Objective
 from edgefold.errors import InputError
 from edgefold.folding import fold
 from edgefold.plans import DropLayers, Plan, Project, Select, ShareLayers
@@ -206,6 +207,123 @@ def test_gradient_accumulation_is_a_larger_batch(
         weights.append(fold(student).classifier.weight.detach().clone())
     for other in weights[1:]:
         torch.testing.assert_close(weights[0], other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_traced_student_learns_from_hidden_states(tmp_path: Path) -> None:
+    from families import make
+
+    model, inputs = make("literals")
+    rows = [{"x": x, "labels": torch.tensor(i % 2).expand(5)} for i, x in enumerate(torch.randn(16, 5, 6).double())]
+    student = build_student(model, Plan([Project("hidden", 12), Select("heads", 2)]), inputs, [inputs])
+    objective = Objective(task=0.0, logits=0.0, hidden=1.0, relations=1.0)
+    arguments = {"max_steps": 40, "learning_rate": 1e-2}
+    trainer = make_trainer(student, model, rows, tmp_path, objective=objective, arguments=arguments)
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+EVERYTHING = Objective(attention=1.0, relations=1.0, embeddings=1.0, cosine=1.0, contrastive=0.1)
+
+
+def narrower(make_bert: Callable[..., Any]) -> Any:
+    """Another model of half the depth: two heads of 8 against three."""
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    return make_bert(**sizes, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).float()
+
+
+def test_a_model_made_elsewhere_learns_through_learned_maps_that_it_does_not_keep(
+    teacher: Any, rows: Any, make_bert: Callable[..., Any], tmp_path: Path
+) -> None:
+    student = narrower(make_bert)
+    names = list(student.state_dict())
+    arguments = {"max_steps": 40, "learning_rate": 3e-3, "save_strategy": "steps", "save_steps": 20}
+    trainer = make_trainer(student, teacher, rows, tmp_path, objective=EVERYTHING, arguments=arguments)
+    maps = trainer.distillation.maps
+    before = {name: value.clone() for name, value in maps.weights.items()}
+    assert {name: tuple(value.shape) for name, value in before.items()} == {"16-24": (16, 24)}
+    trainer.train()
+    entries = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for name in ("task", "logits", "hidden", "attention", "relations", "embeddings", "cosine", "contrastive"):
+        assert f"loss_{name}" in entries[0]
+    assert sum(entry["loss"] for entry in entries[-5:]) < 0.9 * sum(entry["loss"] for entry in entries[:5])
+    assert not torch.equal(maps.weights["16-24"], before["16-24"])
+    assert list(student.state_dict()) == names
+    saved = load_file(tmp_path / "checkpoint-20" / "model.safetensors")
+    assert set(saved) == {*names, "edgefold_maps.weights.16-24"}
+
+
+def test_learned_maps_resume_with_the_student(
+    teacher: Any, rows: Any, make_bert: Callable[..., Any], tmp_path: Path
+) -> None:
+    saving = {"save_strategy": "steps", "save_steps": 4}
+    whole = make_trainer(narrower(make_bert), teacher, rows, tmp_path, objective=EVERYTHING, arguments=saving)
+    whole.train()
+    resumed = make_trainer(narrower(make_bert), teacher, rows, tmp_path, objective=EVERYTHING, arguments=saving)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    torch.testing.assert_close(
+        whole.distillation.maps.weights["16-24"], resumed.distillation.maps.weights["16-24"], rtol=1e-5, atol=1e-6
+    )
+    for mine, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("positives", ["teacher", "dropout", "labels"])
+def test_contrasts_are_learned(
+    positives: str, rows: Any, make_bert: Callable[..., Any], text_batch: Callable[..., Any], tmp_path: Path
+) -> None:
+    teacher = make_bert().float()  # with dropout
+    objective = Objective(task=0.0, logits=0.0, hidden=0.0, contrastive=1.0, contrast=Contrast(positives))
+    student = make_student(teacher, text_batch)
+    arguments = {"max_steps": 40, "learning_rate": 3e-3, "per_device_train_batch_size": 8}
+    needed = teacher if positives == "teacher" else None
+    trainer = make_trainer(student, needed, rows, tmp_path, objective=objective, arguments=arguments)
+    trainer.train()
+    losses = [entry["loss_contrastive"] for entry in trainer.state.log_history if "loss_contrastive" in entry]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_two_equal_views_are_refused(teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path) -> None:
+    objective = Objective(contrastive=1.0, contrast=Contrast("dropout"))
+    trainer = make_trainer(make_student(teacher, text_batch), teacher, rows, tmp_path, objective=objective)
+    with pytest.raises(InputError, match="needs a student with dropout, but both views of a batch are equal"):
+        trainer.train()
+
+
+def test_two_views_cost_no_other_term_its_meaning(
+    rows: Any, make_bert: Callable[..., Any], text_batch: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Where only the pooled output meets dropout, all terms before it are those of a single view."""
+    teacher = make_bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).float()
+    student, batch = make_student(teacher, text_batch), {**text_batch(), "labels": torch.tensor([0, 1, 0, 1])}
+    found = []
+    for contrast in (Contrast("labels"), Contrast("dropout")):
+        objective = Objective(contrastive=1.0, contrast=contrast)
+        distillation = make_trainer(student, teacher, rows, tmp_path, objective=objective).distillation
+        inputs = text_batch()
+        seen = distillation.run_student(student.eval(), distillation.views(inputs))
+        said = distillation.run_teacher(teacher, inputs)
+        found.append(distillation._from_teacher(seen.head(4), said, inputs))
+    assert len(distillation.views(batch)["labels"]) == 8
+    for name, loss in found[0].items():
+        torch.testing.assert_close(found[1][name], loss)
+
+
+def test_other_tokenizers_are_refused(teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path) -> None:
+    class Numbering:
+        def __init__(self, **numbers: int) -> None:
+            self.get_vocab = lambda: numbers
+
+    student = make_student(teacher, text_batch)
+    with pytest.raises(InputError, match=r"2 tokens, the teacher's 2, and 2 differ"):
+        make_trainer(
+            student,
+            teacher,
+            rows,
+            tmp_path,
+            processing_class=Numbering(a=0, b=1),
+            teacher_tokenizer=Numbering(a=1, b=0),
+        )
 
 
 def test_what_is_missing_is_said(teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path) -> None:

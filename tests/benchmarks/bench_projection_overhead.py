@@ -1,8 +1,8 @@
 """What a training step costs when its weights are composed, against a dense step of the folded student, paired.
 
 A model of MiniLM-L6's size at a third of its width (128 / 512 / 4 heads), batch 32 x 128 tokens, fused AdamW as the
-Trainer takes by default; the goal is a ratio of at most 1.25. One step of each in turn, processor time, the median of the
-pairs' ratios. Mode "all" trains three times as many weights as the dense step: with AdamW unfused it is at 1.3.
+Trainer takes by default; the goal is a ratio of at most 1.25. One step of each in turn, processor time, the median of
+the pairs' ratios. Mode "all" trains three times as many weights as the dense step: with AdamW unfused it is at 1.3.
 """
 
 import time

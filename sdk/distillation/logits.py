@@ -1,0 +1,60 @@
+"""Logits: the divergence between what teacher and student answer, and where a model keeps its answer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgefold.distillation.masking import masked_mean
+from edgefold.errors import InputError
+
+
+def logits_loss(student: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
+    """tau^2 * mean KL(softmax(teacher / tau) || softmax(student / tau)) (Hinton, Vinyals and Dean, 2015).
+
+    Args:
+        student, teacher: (..., classes). The factor tau^2 keeps the gradient's scale whatever the temperature.
+        mask: (...), nonzero where a position counts; all count when left out.
+
+    Raises:
+        InputError: their last axes differ, so that they speak of different classes or vocabularies.
+    """
+    if student.shape[-1] != teacher.shape[-1]:
+        raise InputError(
+            f"The student's logits have {student.shape[-1]} classes, the teacher's {teacher.shape[-1]}: their "
+            "vocabularies or labels differ, so that no divergence is defined. Set logits=0, or give both the same "
+            "(trim_vocabulary cuts a teacher and its tokenizer together)."
+        )
+    log_student = nn.functional.log_softmax(student / temperature, dim=-1)
+    log_teacher = nn.functional.log_softmax(teacher / temperature, dim=-1)
+    divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
+    return temperature**2 * masked_mean(divergence, mask)
+
+
+def logits_of(outputs: Any) -> Tensor:
+    """The logits of a model's output: `.logits`, the item "logits", the tensor itself, or the first of a tuple.
+
+    Of a model that points at the two ends of a span, (batch, 2, sequence): `start_logits` and `end_logits`. Of one
+    that is pre-trained on masked tokens and pairs: `prediction_logits`.
+
+    Raises:
+        InputError: none of these.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    logits = getattr(outputs, "logits", None)
+    if logits is None and hasattr(outputs, "start_logits"):
+        logits = torch.stack([outputs.start_logits, outputs.end_logits], 1)
+    if logits is None:
+        logits = getattr(outputs, "prediction_logits", None)
+    if logits is None and isinstance(outputs, Mapping):
+        logits = outputs.get("logits")
+    if logits is None and isinstance(outputs, tuple) and outputs:
+        logits = outputs[0]
+    if not isinstance(logits, Tensor):
+        raise InputError(
+            f"The model returned {type(outputs).__name__} without logits; return a tensor, a tuple that begins "
+            "with it, or an output with `logits`."
+        )
+    return logits
