@@ -29,13 +29,16 @@ def fold(student: Student, *, keep_slow_pairs: bool = False) -> nn.Module:
             f"fold takes a student made by build_student; got {type(student).__name__}"
             + (", which is plain already." if isinstance(student, nn.Module) else ".")
         )
+    student.masks.check(student.module)
     plain, composed = student.skeleton(), student.weights()
     with torch.no_grad():
         folded = student.composed(torch.float64)
     for slot in student.slots:
         slot.restore(plain, folded[slot.name].to(composed[slot.name]))
     if not keep_slow_pairs:
-        for path in merge_slow_pairs(plain, [pair.module for pair in student.structure.factor_pairs]):
+        masked = {name.rpartition(".")[0].rpartition(".")[0] for name in student.masks.by_parameter}
+        pairs = [pair.module for pair in student.structure.factor_pairs if pair.module not in masked]
+        for path in merge_slow_pairs(plain, pairs):
             logger.info("%s became dense: at its rank two thin products are slower.", path)
     for name, parameter in plain.named_parameters():
         if not bool(torch.isfinite(parameter).all()):

@@ -14,6 +14,8 @@ from edgefold.hardware_sizes import warn_of_odd_sizes
 from edgefold.initialisation import start_student
 from edgefold.layer_dropping import path_before
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
+from edgefold.mask_steps import MaskStep
+from edgefold.mask_targets import find_masked, mask_steps, start_masks
 from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
 from edgefold.resizing import resize_module
 from edgefold.restructuring import Restructured, restructure
@@ -55,6 +57,7 @@ def build_student(
         raise InputError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}.")
     if start not in STARTS:
         raise InputError(f"start={start!r} is not known; choose one of {', '.join(STARTS)}.")
+    masking = mask_steps(plan, mode)
     check_inputs(inputs)
     batches = list(calibration)
     reduced = restructure(teacher, plan, inputs)
@@ -72,14 +75,17 @@ def build_student(
     warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factorized))
     for pair in factorized:
         factorize(resized.module, pair, *plain.factors[pair.module])
-    if start == "sequential" and plan.steps:
+    is_changed = not all(isinstance(step, MaskStep) for step in plan.steps)
+    student_graph = trace(resized.module, inputs) if is_changed and (masking or start == "sequential") else graph
+    masked = find_masked(resized.module, student_graph, masking)
+    if start == "sequential" and is_changed:
         teacher_graph = trace(teacher, inputs) if reduced.layers else graph
         frozen = () if mode == "weights" else plain.sources
         _load(
             resized.module,
             refit_sequentially(
                 teacher_graph,
-                trace(resized.module, inputs),
+                student_graph,
                 plain.maps,
                 batches,
                 reference=graph,
@@ -88,6 +94,7 @@ def build_student(
                 progress=progress,
             ),
         )
+    masks = start_masks(resized.module, student_graph, masked, batches)
     matches = () if resized.is_graph else _with_layers(_matches(graph, resized.module), reduced)
     steps = [step for step in plan.steps if isinstance(step, Bottleneck)]
     structure = Structure(
@@ -101,7 +108,7 @@ def build_student(
         reduced.is_configured,
         resized.is_graph,
     )
-    return Student(resized.module, structure, plain, matches, mode).train(teacher.training)
+    return Student(resized.module, structure, plain, matches, mode, masks).train(teacher.training)
 
 
 def resolve_sizes(graph: DimensionGraph, plan: Plan) -> dict[str, int]:
