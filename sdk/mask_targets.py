@@ -22,7 +22,7 @@ from edgefold.tied_state import other_names
 logger = logging.getLogger(__name__)
 
 
-def mask_steps(plan: Plan, mode: str) -> list[MaskStep]:
+def masking_steps(plan: Plan, mode: str) -> list[MaskStep]:
     """The plan's steps that mask.
 
     Raises:

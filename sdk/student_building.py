@@ -15,7 +15,7 @@ from edgefold.initialisation import start_student
 from edgefold.layer_dropping import path_before
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
 from edgefold.mask_steps import MaskStep
-from edgefold.mask_targets import find_masked, mask_steps, start_masks
+from edgefold.mask_targets import find_masked, masking_steps, start_masks
 from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
 from edgefold.resizing import resize_module
 from edgefold.restructuring import Restructured, restructure
@@ -57,7 +57,7 @@ def build_student(
         raise InputError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}.")
     if start not in STARTS:
         raise InputError(f"start={start!r} is not known; choose one of {', '.join(STARTS)}.")
-    masking = mask_steps(plan, mode)
+    masking = masking_steps(plan, mode)
     check_inputs(inputs)
     batches = list(calibration)
     reduced = restructure(teacher, plan, inputs)
