@@ -22,14 +22,13 @@ def fold(student: Student, *, keep_slow_pairs: bool = False) -> nn.Module:
         keep_slow_pairs: whether a factor pair stays one even where the dense product is faster, see `thin_products`.
 
     Raises:
-        InputError: `student` is not a student, or its weights are not finite.
+        InputError: `student` is not a student, or its weights are not finite, or its masks not yet complete.
     """
     if not isinstance(student, Student):
         raise InputError(
             f"fold takes a student made by build_student; got {type(student).__name__}"
             + (", which is plain already." if isinstance(student, nn.Module) else ".")
         )
-    student.masks.check(student.module)
     plain, composed = student.skeleton(), student.weights()
     with torch.no_grad():
         folded = student.composed(torch.float64)
@@ -46,4 +45,5 @@ def fold(student: Student, *, keep_slow_pairs: bool = False) -> nn.Module:
                 f"The student's {name} is not finite; training diverged. Lower the learning rate and train again."
             )
         parameter.requires_grad_(True)
+    student.masks.check(student.module)
     return plain.eval()

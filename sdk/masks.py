@@ -48,7 +48,7 @@ class Mask(nn.Module):
             return
         scores = self._scores(as_matrix(weight.detach(), axis)).masked_fill(~kept, -float("inf"))
         masked = from_groups(lowest_in_balance(into_groups(scores, step), wanted), step, *kept.shape)
-        self.kept.copy_(from_matrix(~masked, self.kept.shape, axis))
+        self.kept.logical_and_(from_matrix(~masked, self.kept.shape, axis))
 
     def is_complete(self) -> bool:
         """Whether the mask has all the zeros that its step asks for."""

@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from edgefold.checkpoints import load_student, read_manifest
+from edgefold.compression import compress
 from edgefold.errors import InputError
 from edgefold.exporters import export_onnx
 from edgefold.folding import fold
 from edgefold.mask_steps import NM
 from edgefold.plans import Plan
+from edgefold.recipes import load_recipe
+from edgefold.sparsity_checks import check_nm
 from edgefold.student_building import build_student
 
 INPUT_AXIS = {"MatMul": 0, "MatMulInteger": 0, "Gemm": 0, "Conv": 1}
@@ -97,3 +101,18 @@ def test_weights_that_lost_their_pattern_are_not_exported(
         export_onnx(plain, inputs, tmp_path / "out", lineage=LINEAGE)
     assert not list(tmp_path.iterdir())
     export_onnx(plain, inputs, tmp_path / "out", lineage={"plan": [{"low_rank": {"where": "each", "rank": 2}}]})
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_recipe_with_masks_leaves_a_checkpoint_that_keeps_its_plan(job: Path, tmp_path: Path) -> None:
+    """From the YAML file to the folder that `edgefold export` reads the plan from."""
+    masks = "nm: {n: 2, m: 4, where: encoder, score: wanda}, unstructured: {sparsity: 0.75, where: pooler}]"
+    recipe = (job / "recipe.yaml").read_text().replace("size: 2}]", f"size: 2}}, {masks}")
+    (job / "masked.yaml").write_text(recipe)
+    student = compress(load_recipe(job / "masked.yaml"), tmp_path / "student").student
+    opened: Any = load_student(student)
+    assert check_nm(opened, 2, 4, "encoder") == 12
+    pooler = opened.bert.pooler.dense.weight
+    assert int((pooler == 0).sum()) == round(0.75 * pooler.numel())
+    plan = read_manifest(student)["lineage"]["plan"]
+    assert [NM(**step["nm"]) for step in plan if "nm" in step] == [NM(2, 4, "encoder", "wanda")]
