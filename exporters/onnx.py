@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.export.dynamic_shapes import refine_dynamic_shapes_from_suggested_fixes
 
 from edgefold.artifacts import Artifact, TensorSpec, load_artifact, write_artifact
+from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.exporters.cpu_graph import keep_layer_norms_apart
 from edgefold.exporters.dynamic_shapes import (
@@ -30,6 +31,9 @@ from edgefold.exporters.optimum_layout import write_optimum_layout
 from edgefold.exporters.parity import check_parity, largest_error
 from edgefold.exporters.quantization import Quantization, check_quantization, quantize_model
 from edgefold.key_value_caches import caches_off
+from edgefold.mask_steps import NM
+from edgefold.mask_targets import find_masked
+from edgefold.sparsity_checks import check_nm
 from edgefold.staging import check_output_folder, staged_folder
 
 Batch = Mapping[str, Tensor]
@@ -68,14 +72,17 @@ def export_onnx(
         target: "cpu-x86" or "cpu-arm"; decides the encoding of int8.
         calibration: batches for static int8; a hundred real samples will do.
         tokenizer: anything with `save_pretrained`, or a folder whose tokenizer files are copied.
+        lineage: JSON-able facts of the student's making; where they hold a `plan` with N:M sparsity, as those that
+            `edgefold compress` saves do, the weights are checked to have it.
         tolerance: largest absolute difference between ONNX Runtime and torch.
 
     Raises:
-        InputError: an unfolded student, unknown names, missing calibration, an output that exists, a model that
-            cannot be exported.
+        InputError: an unfolded student, unknown names, missing calibration, an output that exists, weights without
+            their N:M pattern, a model that cannot be exported.
         GateError: the exported graph does not compute what torch computes.
     """
     _check(model, precision, target, quantization, calibration)
+    _check_sparsity(model, inputs, lineage or {})
     check_output_folder(out, overwrite)
     axes = find_dynamic_axes(inputs)
     examples = distinct_inputs(inputs, axes)
@@ -128,6 +135,15 @@ def _check(
     if precision not in ("fp32", "int8"):
         raise InputError(f"precision={precision!r} is not known; choose one of fp32, int8.")
     check_quantization(quantization, target, calibration if precision == "int8" else ())
+
+
+def _check_sparsity(model: nn.Module, inputs: Batch, lineage: Mapping[str, Any]) -> None:
+    """Whether the weights have the N:M patterns that the plan promises."""
+    steps = [NM(**step["nm"]) for step in lineage.get("plan") or () if "nm" in step]
+    for matrix in find_masked(model, trace(model, inputs), steps) if steps else ():
+        weight = model.get_parameter(matrix.parameter).movedim(matrix.axis, 1)
+        step = cast(NM, matrix.step)
+        check_nm({matrix.parameter: weight}, step.n, step.m)
 
 
 @contextmanager

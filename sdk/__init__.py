@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from edgefold.errors import DeviceError, EdgefoldError, GateError, InputError
     from edgefold.folding import fold
     from edgefold.hardware_sizes import round_up
+    from edgefold.mask_steps import NM, Block, Unstructured
     from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
+    from edgefold.sparsity_checks import check_nm
     from edgefold.student_building import build_student
     from edgefold.students import Student
     from edgefold.training import CompressionTrainer
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "NM": "mask_steps",
+    "Block": "mask_steps",
     "Bottleneck": "plans",
     "CompressionTrainer": "training",
     "DeviceError": "errors",
@@ -35,7 +39,9 @@ _HOME = {
     "Select": "plans",
     "ShareLayers": "plans",
     "Student": "students",
+    "Unstructured": "mask_steps",
     "build_student": "student_building",
+    "check_nm": "sparsity_checks",
     "fold": "folding",
     "load_student": "checkpoints",
     "round_up": "hardware_sizes",
@@ -47,6 +53,8 @@ _HOME = {
 """Public names and the module each lives in; loaded on first use (PEP 562), so that `import edgefold` stays light."""
 
 __all__ = [
+    "NM",
+    "Block",
     "Bottleneck",
     "CompressionTrainer",
     "DeviceError",
@@ -63,7 +71,9 @@ __all__ = [
     "Select",
     "ShareLayers",
     "Student",
+    "Unstructured",
     "build_student",
+    "check_nm",
     "fold",
     "load_student",
     "round_up",

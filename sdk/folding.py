@@ -22,7 +22,7 @@ def fold(student: Student, *, keep_slow_pairs: bool = False) -> nn.Module:
         keep_slow_pairs: whether a factor pair stays one even where the dense product is faster, see `thin_products`.
 
     Raises:
-        InputError: `student` is not a student, or its weights are not finite.
+        InputError: `student` is not a student, or its weights are not finite, or its masks not yet complete.
     """
     if not isinstance(student, Student):
         raise InputError(
@@ -35,7 +35,9 @@ def fold(student: Student, *, keep_slow_pairs: bool = False) -> nn.Module:
     for slot in student.slots:
         slot.restore(plain, folded[slot.name].to(composed[slot.name]))
     if not keep_slow_pairs:
-        for path in merge_slow_pairs(plain, [pair.module for pair in student.structure.factor_pairs]):
+        masked = {name.rpartition(".")[0].rpartition(".")[0] for name in student.masks.by_parameter}
+        pairs = [pair.module for pair in student.structure.factor_pairs if pair.module not in masked]
+        for path in merge_slow_pairs(plain, pairs):
             logger.info("%s became dense: at its rank two thin products are slower.", path)
     for name, parameter in plain.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
@@ -43,4 +45,5 @@ def fold(student: Student, *, keep_slow_pairs: bool = False) -> nn.Module:
                 f"The student's {name} is not finite; training diverged. Lower the learning rate and train again."
             )
         parameter.requires_grad_(True)
+    student.masks.check(student.module)
     return plain.eval()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from edgefold.errors import InputError
+from edgefold.mask_steps import NM, Block, Unstructured
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Bottleneck:
 
 
 ACTIVATIONS = ("gelu", "relu", "silu")
-Step = Project | Select | LowRank | DropLayers | ShareLayers | Bottleneck
+Step = Project | Select | LowRank | DropLayers | ShareLayers | Bottleneck | Unstructured | Block | NM
 STEPS: dict[str, type[Step]] = {
     "project": Project,
     "select": Select,
@@ -150,6 +151,9 @@ STEPS: dict[str, type[Step]] = {
     "drop_layers": DropLayers,
     "share_layers": ShareLayers,
     "bottleneck": Bottleneck,
+    "unstructured": Unstructured,
+    "block": Block,
+    "nm": NM,
 }
 
 

@@ -72,6 +72,35 @@ class BottleneckSettings(Section):
     residual: bool = True
 
 
+class MaskSettings(Section):
+    """Which weights are held at zero, and from when to when in training their number grows."""
+
+    where: Name = "*"
+    score: Literal["magnitude", "movement", "wanda"] = "magnitude"
+    begin: Share = 0.0
+    end: Share = 0.5
+
+
+class UnstructuredSettings(MaskSettings):
+    """The share of single weights."""
+
+    sparsity: Annotated[float, Field(gt=0, lt=1)]
+
+
+class BlockSettings(UnstructuredSettings):
+    """The share of blocks of this shape, outputs and inputs."""
+
+    shape: tuple[Count, Count] = (4, 4)
+
+
+class NMSettings(MaskSettings):
+    """How many of how many consecutive inputs are kept."""
+
+    n: Count
+    m: Count
+    end: Share = 0.0
+
+
 class PlanStep(Section):
     """One step of the plan; exactly one of its keys is given."""
 
@@ -81,6 +110,9 @@ class PlanStep(Section):
     drop_layers: DropLayersSettings | None = None
     share_layers: ShareLayersSettings | None = None
     bottleneck: BottleneckSettings | None = None
+    unstructured: UnstructuredSettings | None = None
+    block: BlockSettings | None = None
+    nm: NMSettings | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "PlanStep":

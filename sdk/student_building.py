@@ -15,6 +15,8 @@ from edgefold.errors import InputError
 from edgefold.hardware_sizes import warn_of_odd_sizes
 from edgefold.initialisation import start_student
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
+from edgefold.mask_steps import MaskStep
+from edgefold.mask_targets import find_masked, masking_steps, start_masks
 from edgefold.match_finding import MatchFinder
 from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
 from edgefold.resizing import resize_module
@@ -58,6 +60,7 @@ def build_student(
         raise InputError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}.")
     if start not in STARTS:
         raise InputError(f"start={start!r} is not known; choose one of {', '.join(STARTS)}.")
+    masking = masking_steps(plan, mode)
     check_inputs(inputs)
     batches = list(calibration)
     reduced = restructure(teacher, plan, inputs)
@@ -77,15 +80,17 @@ def build_student(
     warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factorized))
     for pair in factorized:
         factorize(resized.module, pair, *plain.factors[pair.module])
-    if plan.steps:
-        smaller = trace(resized.module, inputs)
+    is_changed = not all(isinstance(step, MaskStep) for step in plan.steps)
+    student_graph = trace(resized.module, inputs) if is_changed else graph
+    masked = find_masked(resized.module, student_graph, masking)
+    if is_changed:
         composed = () if mode == "weights" else plain.sources
-        factors = find_compensations(smaller, graph, composed)
-        _load(resized.module, compensated(smaller, factors))
+        factors = find_compensations(student_graph, graph, composed)
+        _load(resized.module, compensated(student_graph, factors))
         if start == "sequential":
             refitted = refit_sequentially(
                 trace(teacher, inputs) if reduced.layers else graph,
-                smaller,
+                student_graph,
                 plain.maps,
                 batches,
                 reference=graph,
@@ -95,6 +100,7 @@ def build_student(
                 progress=progress,
             )
             _load(resized.module, refitted)
+    masks = start_masks(resized.module, student_graph, masked, batches)
     steps = [step for step in plan.steps if isinstance(step, Bottleneck)]
     structure = Structure(
         plan,
@@ -108,7 +114,7 @@ def build_student(
         resized.is_graph,
     )
     finder = MatchFinder(graph, resized.module, reduced)
-    student = Student(resized.module, structure, plain, finder.hidden(), mode)
+    student = Student(resized.module, structure, plain, finder.hidden(), mode, masks)
     student.entrance, student.attentions = finder.entrance(), finder.attentions(plain.maps)
     return student.train(teacher.training)
 

@@ -14,6 +14,7 @@ from edgefold.graph_taps import remove_taps
 from edgefold.initialisation import StudentStart
 from edgefold.layouts import Layout, layout_names
 from edgefold.low_rank import FactorPair
+from edgefold.masks import Masks
 from edgefold.matches import AttentionMatch, Match
 from edgefold.plans import Plan
 from edgefold.projections import Projection, Selection
@@ -57,7 +58,7 @@ class Student(nn.Module):
     In mode "weights" the smaller weights themselves are trained. In modes "projection" and "all" each projected weight
     is composed, W~ = P_b^T W P_a, at the first forward pass after P or W have changed, so once a step, and stands in
     its place until then; "projection" trains the projections and the small norms alone (Low-Rank Clone, 2025), "all"
-    trains the teacher's weights W as well.
+    trains the teacher's weights W as well. Masks hold some of the smaller weights at zero, in mode "weights" alone.
     """
 
     edgefold_unfolded = True
@@ -69,9 +70,11 @@ class Student(nn.Module):
         start: StudentStart,
         matches: tuple[Match, ...],
         mode: str = "weights",
+        masks: Masks | None = None,
     ) -> None:
         super().__init__()
         self.module = module
+        self.masks = masks or Masks()
         self.structure = structure
         self.matches = matches
         self.entrance: Match | None = None

@@ -17,6 +17,7 @@ from edgefold.distillation.terms import Distillation, learned_maps
 from edgefold.distillation.tokenizer_agreement import check_tokenizers
 from edgefold.errors import InputError
 from edgefold.fingerprints import fingerprint_data, fingerprint_weights
+from edgefold.mask_schedule import MaskSchedule
 from edgefold.penalties import L1, L2, Penalty
 from edgefold.students import Student
 from edgefold.teacher_cache import EXAMPLE_IDS, NumberedCollator, NumberedDataset, TeacherCache
@@ -80,6 +81,8 @@ class CompressionTrainer(Trainer):
         self.label_names = self.args.label_names or ["labels"]
         self.teacher = teacher.to(self.args.device).eval().requires_grad_(False) if teacher is not None else None
         self.distillation = self._compare(student, inputs)
+        if isinstance(student, Student) and len(student.masks):
+            self.add_callback(MaskSchedule(student))
         self._terms: dict[str, float] = defaultdict(float)
         self._term_steps = 0
 
@@ -118,7 +121,10 @@ class CompressionTrainer(Trainer):
         student = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         if isinstance(student, Student):
             student.hold_gradients(not self.accelerator.sync_gradients)
-        return super().training_step(model, inputs, num_items_in_batch)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if isinstance(student, Student):
+            student.masks.mask_gradients(student.module)
+        return loss
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -47,6 +47,7 @@ WITHOUT_TORCH = (
     "data_files",
     "errors",
     "image_data",
+    "mask_steps",
     "plain_text",
     "plans",
     "question_data",

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from edgefold.errors import InputError
+from edgefold.mask_steps import NM, Block, Unstructured
 from edgefold.plans import Bottleneck, DropLayers, LowRank, Project, Select, ShareLayers
 from edgefold.recipes import dump_recipe, load_recipe
 
@@ -61,6 +62,18 @@ def test_structural_steps(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "resolved.yaml") == recipe
 
 
+def test_mask_steps(tmp_path: Path) -> None:
+    text = MINIMAL + (
+        "  - unstructured: {sparsity: 0.8, where: encoder, score: movement}\n  - nm: {n: 2, m: 4, score: wanda}\n"
+        "  - block: {sparsity: 0.5, shape: [8, 1], begin: 0.1, end: 1}\n"
+    )
+    recipe = load_recipe(write(tmp_path, text))
+    steps = [Unstructured(0.8, "encoder", "movement"), NM(2, 4, score="wanda"), Block(0.5, (8, 1), begin=0.1, end=1.0)]
+    assert list(recipe.to_plan().steps) == [Project("hidden", 128), *steps]
+    dump_recipe(recipe, tmp_path / "resolved.yaml")
+    assert load_recipe(tmp_path / "resolved.yaml") == recipe
+
+
 def test_numbers_that_yaml_reads_as_text(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, MINIMAL + "training: {learning_rate: 8e-4, bf16: true}\n"))
     assert recipe.training.learning_rate == 8e-4
@@ -107,11 +120,20 @@ def test_a_recipe_is_immutable(tmp_path: Path) -> None:
         (MINIMAL + "objective: {l1: -0.1}\n", "objective.l1 is -0.1; it should be greater than or equal to 0"),
         (
             MINIMAL + "  - {}\n",
-            "plan[1]: a step has exactly one of project, select, low_rank, drop_layers, share_layers, bottleneck; got",
+            "plan[1]: a step has exactly one of project, select, low_rank, drop_layers, share_layers, bottleneck, unst",
         ),
         (MINIMAL + "  - drop_layers: {keep: [0], every: 2}\n", "plan[1]: DropLayers(keep=(0,), every=2) needs exactly"),
         (MINIMAL + "  - low_rank: {where: a}\n", "LowRank('a', rank=None, energy=None) needs exactly one of rank and"),
         (MINIMAL + "  - drop_layer: {every: 2}\n", "plan[1].drop_layer is no known key; did you mean plan[1].drop_l"),
+        (
+            MINIMAL + "  - nm: {n: 4, m: 4}\n",
+            "plan[1]: NM(4, 4) must be whole numbers with 1 <= n < m; such as",
+        ),
+        (
+            MINIMAL + "  - unstructured: {sparsity: 80}\n",
+            "plan[1].unstructured.sparsity is 80; it should be less",
+        ),
+        (MINIMAL + "  - nm: {n: 2, m: 4, end: 2}\n", "plan[1].nm.end is 2; it should be less than or equal to 1"),
         (MINIMAL + "vocabulary: {keep: all}\n", "vocabulary.keep is 'all'; it should be 'used'"),
         (MINIMAL + "  - {project: {dimension: a, size: 1}, select: {dimension: a, size: 1}}\n", "got project, select"),
         (MINIMAL.replace("teacher: teacher\n", ""), "teacher is missing"),
