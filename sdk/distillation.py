@@ -10,11 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from edgefold.errors import InputError
+from edgefold.penalties import L1, L2, Penalty, check_penalties
 
 
 @dataclass(frozen=True)
 class Objective:
-    """task * L_task + logits * tau^2 KL(teacher || student) + hidden * L_hidden + l1 * sum |w| + l2 * sum w^2."""
+    """task * L_task + logits * tau^2 KL(teacher || student) + hidden * L_hidden + l1 * sum |w| + l2 * sum w^2.
+
+    Beside these terms it has `penalties`: each is a further term, or a proximal step after the optimizer's.
+    """
 
     task: float = 0.3
     logits: float = 0.7
@@ -22,9 +26,13 @@ class Objective:
     temperature: float = 2.0
     l1: float = 0.0
     l2: float = 0.0
+    penalties: tuple[Penalty, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "penalties", check_penalties(self.penalties))
         for item in fields(self):
+            if item.name == "penalties":
+                continue
             value = getattr(self, item.name)
             if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
                 raise InputError(f"Objective({item.name}={value!r}) must be a finite number of at least 0.")
@@ -32,6 +40,13 @@ class Objective:
             raise InputError("Objective(temperature=0) must be above 0; 2.0 is a common choice.")
         if self.task + self.logits + self.hidden == 0:
             raise InputError("Objective has nothing to learn from: give task, logits or hidden a weight above 0.")
+
+    @property
+    def all_penalties(self) -> tuple[Penalty, ...]:
+        """l1 and l2 as terms of the loss, and the others."""
+        l1 = (L1(self.l1, proximal=False),) if self.l1 else ()
+        l2 = (L2(self.l2, proximal=False),) if self.l2 else ()
+        return (*l1, *l2, *self.penalties)
 
     @property
     def needs_teacher(self) -> bool:

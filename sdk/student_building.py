@@ -101,7 +101,7 @@ def build_student(
         reduced.is_configured,
         resized.is_graph,
     )
-    return Student(resized.module, structure, plain, matches, mode).train(teacher.training)
+    return Student(resized.module, structure, plain, matches, mode, inputs).train(teacher.training)
 
 
 def resolve_sizes(graph: DimensionGraph, plan: Plan) -> dict[str, int]:

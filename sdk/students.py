@@ -81,8 +81,11 @@ class Student(nn.Module):
         start: StudentStart,
         matches: tuple[Match, ...],
         mode: str = "weights",
+        inputs: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
+        self.inputs = {name: value.detach().cpu() for name, value in inputs.items()} if inputs else None
+        """Example inputs, with which fold and penalties trace the smaller architecture."""
         self.module = module
         self.structure = structure
         self.matches = matches

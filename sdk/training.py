@@ -10,7 +10,7 @@ from transformers import Trainer, TrainingArguments
 
 from edgefold.distillation import Objective, captured_outputs, hidden_loss, logits_loss, logits_of, token_mask
 from edgefold.errors import InputError
-from edgefold.penalties import L1, L2, Penalty
+from edgefold.penalty_terms import PenaltyTerms
 from edgefold.students import Match, Student
 from edgefold.teacher_cache import EXAMPLE_IDS, NumberedCollator, NumberedDataset, TeacherCache, TeacherOutputs
 
@@ -46,6 +46,7 @@ class CompressionTrainer(Trainer):
         self.objective: Objective = objective or Objective()
         self.matches = student.matches if isinstance(student, Student) else ()
         self._check(teacher)
+        self.penalties = PenaltyTerms(self.objective.all_penalties, student)
         self.cache = TeacherCache(int(teacher_cache_gib * 2**30)) if teacher_cache_gib > 0 else None
         if self.cache is not None and train_dataset is not None:
             train_dataset = NumberedDataset(train_dataset)
@@ -55,6 +56,7 @@ class CompressionTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # our loss is a mean: the Trainer divides it under gradient accumulation
         self.label_names = self.args.label_names or ["labels"]
         self.teacher = teacher.to(self.args.device).eval().requires_grad_(False) if teacher is not None else None
+        self._is_attached = False
         self._terms: dict[str, float] = defaultdict(float)
         self._term_steps = 0
 
@@ -67,6 +69,15 @@ class CompressionTrainer(Trainer):
                 "normalises or writes; "
                 "set hidden=0 for this student."
             )
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """As the Trainer's; each step ends with the proximal steps of the penalties."""
+        is_new = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if self.penalties.proximal is not None and (is_new or not self._is_attached):
+            self.penalties.proximal.attach(optimizer, lambda: (self.state.global_step, self.state.max_steps))
+            self._is_attached = True
+        return optimizer
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """As the Trainer's; gradients of composed weights go to the projections once a step, with its last batch."""
@@ -81,7 +92,7 @@ class CompressionTrainer(Trainer):
         """The objective while training; the task's loss alone in evaluation."""
         ids = inputs.pop(EXAMPLE_IDS, None)
         student = self.accelerator.unwrap_model(model, keep_torch_compile=False)
-        paths = [match.module for match in self._matched()] if model.training else []
+        paths = [*(match.module for match in self._matched()), *self.penalties.paths] if model.training else []
         inner = student.module if isinstance(student, Student) else student
         with captured_outputs(inner, paths) as hidden:
             outputs = model(**inputs)
@@ -90,7 +101,7 @@ class CompressionTrainer(Trainer):
             return (task, outputs) if return_outputs else task
         terms = {"task": self.objective.task * task} if self.objective.task else {}
         terms |= self._distillation(student, logits_of(outputs), hidden, inputs, ids)
-        terms |= self._penalties(student)
+        terms |= self.penalties.values(student, hidden, inputs)
         self._record(terms)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         return (loss, outputs) if return_outputs else loss
@@ -139,19 +150,6 @@ class CompressionTrainer(Trainer):
         with torch.no_grad(), captured_outputs(self.teacher, paths) as hidden:
             outputs = self.teacher(**bare)
         return TeacherOutputs(logits_of(outputs), dict(hidden))
-
-    def _penalties(self, student: nn.Module) -> dict[str, Tensor]:
-        """Over the matrices that the folded student will have; biases and norms are left alone."""
-        penalties: dict[str, Penalty] = {}
-        if self.objective.l1:
-            penalties["l1"] = L1(self.objective.l1)
-        if self.objective.l2:
-            penalties["l2"] = L2(self.objective.l2)
-        if not penalties:
-            return {}
-        weights = student.weights() if isinstance(student, Student) else dict(student.named_parameters())
-        matrices = [weight for weight in weights.values() if weight.dim() > 1 and weight.requires_grad]
-        return {name: penalty.value(matrices).to(matrices[0].device) for name, penalty in penalties.items()}
 
     def _record(self, terms: Mapping[str, Tensor]) -> None:
         self._term_steps += 1

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {
     "edgefold": ROOT / "sdk",
     "edgefold.cli": ROOT / "sdk" / "cli",
+    "edgefold.penalties": ROOT / "sdk" / "penalties",
     "edgefold.exporters": ROOT / "exporters",
     "edgefold.runtimes": ROOT / "runtimes",
 }
@@ -25,8 +26,9 @@ ALLOWED = {
         "edgefold.errors",
         "edgefold.staging",
     ),
-    "edgefold.exporters": ("edgefold.exporters", "edgefold"),
-    "edgefold": ("edgefold",),
+    "edgefold.exporters": ("edgefold.exporters", "edgefold", "edgefold.penalties"),
+    "edgefold": ("edgefold", "edgefold.penalties"),
+    "edgefold.penalties": ("edgefold.penalties", "edgefold.errors"),
     "edgefold.cli": ("edgefold", "edgefold.cli", "edgefold.exporters", "edgefold.runtimes"),
 }
 """Package -> the modules of ours, or packages with all their modules, that it may import. "edgefold" is sdk/ alone."""
