@@ -12,7 +12,7 @@ from edgefold.thin_products import merge_slow_pairs
 logger = logging.getLogger(__name__)
 
 
-def fold(student: Student, *, keep_slow_pairs: bool = False) -> nn.Module:
+def fold(student: Student, *, keep_slow_pairs: bool = False, remove_dead: bool = True) -> nn.Module:
     """The student as plain modules: nothing of edgefold is left in them, and nothing is composed at run time.
 
     W~ = P_b^T W P_a is evaluated on the CPU in float64 and cast once to the student's dtype. The student is not

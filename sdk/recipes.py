@@ -17,7 +17,7 @@ from edgefold.errors import InputError
 from edgefold.plans import STEPS, Plan, Step
 from edgefold.recipe_data import DATA, DataSettings
 from edgefold.recipe_errors import describe_errors
-from edgefold.recipe_sections import Count, Name, RecipePath, Section, Weight
+from edgefold.recipe_sections import Count, Name, RecipePath, Section, Share, Weight
 from edgefold.recipe_yaml import YamlDocument, parse_yaml
 from edgefold.staging import staged_file
 

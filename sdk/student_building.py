@@ -114,7 +114,7 @@ def build_student(
         resized.is_graph,
     )
     finder = MatchFinder(graph, resized.module, reduced)
-    student = Student(resized.module, structure, plain, finder.hidden(), mode, masks)
+    student = Student(resized.module, structure, plain, finder.hidden(), mode, masks, inputs)
     student.entrance, student.attentions = finder.entrance(), finder.attentions(plain.maps)
     return student.train(teacher.training)
 

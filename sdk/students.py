@@ -71,8 +71,11 @@ class Student(nn.Module):
         matches: tuple[Match, ...],
         mode: str = "weights",
         masks: Masks | None = None,
+        inputs: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
+        self.inputs = {name: value.detach().cpu() for name, value in inputs.items()} if inputs else None
+        """Example inputs, with which fold and penalties trace the smaller architecture."""
         self.module = module
         self.masks = masks or Masks()
         self.structure = structure

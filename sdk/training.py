@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
+from edgefold.distillation.captures import captured_outputs
 from edgefold.distillation.learned_maps import attached
 from edgefold.distillation.logits import logits_of
 from edgefold.distillation.objectives import Objective
@@ -18,7 +19,7 @@ from edgefold.distillation.tokenizer_agreement import check_tokenizers
 from edgefold.errors import InputError
 from edgefold.fingerprints import fingerprint_data, fingerprint_weights
 from edgefold.mask_schedule import MaskSchedule
-from edgefold.penalties import L1, L2, Penalty
+from edgefold.penalty_terms import PenaltyTerms
 from edgefold.students import Student
 from edgefold.teacher_cache import EXAMPLE_IDS, NumberedCollator, NumberedDataset, TeacherCache
 from edgefold.teacher_files import INDEX, TeacherFiles, record_teacher
@@ -66,6 +67,7 @@ class CompressionTrainer(Trainer):
     ) -> None:
         self.objective: Objective = objective or Objective()
         self._check(teacher, teacher_tokenizer, trainer_arguments.get("processing_class"))
+        self.penalties = PenaltyTerms(self.objective.all_penalties, student)
         cached = self.objective.needs_teacher and (teacher_cache_gib > 0 or teacher_cache_folder is not None)
         in_memory = cached and teacher_cache_folder is None
         self.cache: TeacherCache | TeacherFiles | None = (
@@ -83,6 +85,7 @@ class CompressionTrainer(Trainer):
         self.distillation = self._compare(student, inputs)
         if isinstance(student, Student) and len(student.masks):
             self.add_callback(MaskSchedule(student))
+        self._is_attached = False
         self._terms: dict[str, float] = defaultdict(float)
         self._term_steps = 0
 
@@ -116,6 +119,15 @@ class CompressionTrainer(Trainer):
         with attached(self.distillation.maps, self.model):
             return super().train(*args, **kwargs)
 
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """As the Trainer's; each step ends with the proximal steps of the penalties."""
+        is_new = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if self.penalties.proximal is not None and (is_new or not self._is_attached):
+            self.penalties.proximal.attach(optimizer, lambda: (self.state.global_step, self.state.max_steps))
+            self._is_attached = True
+        return optimizer
+
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """As the Trainer's; gradients of composed weights go to the projections once a step, with its last batch."""
         student = self.accelerator.unwrap_model(model, keep_torch_compile=False)
@@ -137,11 +149,13 @@ class CompressionTrainer(Trainer):
             return (task, outputs) if return_outputs else task
         student = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         views = self.distillation.views(inputs)
-        seen = self.distillation.run_student(model, views)
+        inner = student.module if isinstance(student, Student) else student
+        with captured_outputs(inner, self.penalties.paths) as penalised:
+            seen = self.distillation.run_student(model, views)
         terms = {"task": self.objective.task * _task_loss(seen.outputs, views)} if self.objective.task else {}
         teacher = self._teacher_outputs(inputs, ids) if self.objective.needs_teacher else None
         terms |= self.distillation.terms(seen, teacher, inputs, inputs.get(self.label_names[0]))
-        terms |= self._penalties(student)
+        terms |= self.penalties.values(student, penalised, views)
         self._record(terms)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         return (loss, seen.outputs) if return_outputs else loss
@@ -173,19 +187,6 @@ class CompressionTrainer(Trainer):
     def _run_teacher(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
         assert self.teacher is not None
         return self.distillation.run_teacher(self.teacher, self._without_labels(inputs))
-
-    def _penalties(self, student: nn.Module) -> dict[str, Tensor]:
-        """Over the matrices that the folded student will have; biases and norms are left alone."""
-        penalties: dict[str, Penalty] = {}
-        if self.objective.l1:
-            penalties["l1"] = L1(self.objective.l1)
-        if self.objective.l2:
-            penalties["l2"] = L2(self.objective.l2)
-        if not penalties:
-            return {}
-        weights = student.weights() if isinstance(student, Student) else dict(student.named_parameters())
-        matrices = [weight for weight in weights.values() if weight.dim() > 1 and weight.requires_grad]
-        return {name: penalty.value(matrices).to(matrices[0].device) for name, penalty in penalties.items()}
 
     def _record(self, terms: Mapping[str, Tensor]) -> None:
         self._term_steps += 1

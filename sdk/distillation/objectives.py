@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from edgefold.distillation.layer_maps import LAYER_MAPS
 from edgefold.distillation.pooling import POOLINGS
 from edgefold.errors import InputError
+from edgefold.penalties import L1, L2, Penalty, check_penalties
 
 POSITIVES = ("teacher", "dropout", "labels")
 
@@ -67,8 +68,11 @@ class Objective:
     """(student's, teacher's) paths of modules whose outputs `relations` compares, instead of what tracing finds."""
     relation_heads: int | None = None
     """Into how many slices queries, keys and values are split; None takes the most, up to 12, that fit."""
+    penalties: tuple[Penalty, ...] = ()
+    """Each is a further term, or a proximal step after the optimizer's."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "penalties", check_penalties(self.penalties))
         if not isinstance(self.layer_map, str):
             object.__setattr__(self, "layer_map", tuple(_pair(pair) for pair in self.layer_map))
         elif self.layer_map not in LAYER_MAPS:
@@ -86,6 +90,13 @@ class Objective:
             raise InputError(f"Objective(relation_heads={self.relation_heads}) must be at least 1.")
         if not any(getattr(self, name) for name in TERMS):
             raise InputError(f"Objective has nothing to learn from: give one of {_list(TERMS)} a weight above 0.")
+
+    @property
+    def all_penalties(self) -> tuple[Penalty, ...]:
+        """l1 and l2 as terms of the loss, and the others."""
+        l1 = (L1(self.l1, proximal=False),) if self.l1 else ()
+        l2 = (L2(self.l2, proximal=False),) if self.l2 else ()
+        return (*l1, *l2, *self.penalties)
 
     @property
     def needs_teacher(self) -> bool:
