@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from edgefold.axis_tracer import LinearRead, NormRead
+from edgefold.axis_tracer import NormRead
 from edgefold.calibration import Batch, Moments, collect_moments, run_batches
+from edgefold.calibration_targets import find_targets, readers_of, runs_along
 from edgefold.dimensions import DimensionGraph
 from edgefold.layouts import Layout, axis_names, axis_size, layout_names, resized_layout
 from edgefold.low_rank import FactorPair, keep_energy
@@ -54,21 +55,20 @@ def start_student(
     tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
     tensors = {name: tensor.detach() for name, tensor in tensors.items() if name in graph.layouts}
     dtype = next(iter(tensors.values())).dtype
-    readers = {name: _readers(graph, name) for name in sizes}
     factorized = {f"{pair.module}.weight": pair for pair in factor_pairs}
-    targets = _targets(graph, readers, projected, factorized)
-    moments = collect_moments(graph.module, targets, batches)
+    targets = find_targets(graph, sizes, projected, factorized)
+    moments = collect_moments(graph.module, targets.axes, batches, targets.blocks)
     maps = {
-        name: _projection(graph, name, size, targets, moments)
+        name: _projection(graph, name, size, targets.axes, moments)
         if name in projected
-        else _selection(graph, name, size, readers, moments, tensors)
+        else _selection(graph, name, size, moments, tensors)
         for name, size in sizes.items()
     }
     tensors |= _biases_with_lost_means(graph, maps, moments, tensors)
     weights = {
         name: compose(tensor.to("cpu", torch.float64), graph.layouts[name], maps) for name, tensor in tensors.items()
     }
-    norms = [norm for norm in graph.norms if _runs_along(graph, norm.source, projected)]
+    norms = [norm for norm in graph.norms if runs_along(graph, norm.source, -1, projected)]
     weights |= _refit_norms(graph, norms, maps, batches)
     factors = {}
     for name, pair in list(factorized.items()):
@@ -86,35 +86,6 @@ def start_student(
     )
 
 
-def _readers(graph: DimensionGraph, name: str) -> list[LinearRead]:
-    """The products that contract this dimension with a parameter."""
-    return [read for read in graph.reads if name in axis_names(graph.layouts[read.parameter][read.parameter_axis])]
-
-
-def _targets(
-    graph: DimensionGraph,
-    readers: Mapping[str, list[LinearRead]],
-    projected: set[str],
-    factorized: Mapping[str, FactorPair],
-) -> dict[Node, int]:
-    """The activations whose moments are needed, each with its axis."""
-    targets = {read.source: read.axis for name in readers for read in readers[name]}
-    targets |= {read.source: read.axis for read in graph.reads if read.parameter in factorized}
-    for norm in graph.norms:
-        if _runs_along(graph, norm.source, projected):
-            targets |= {node: _last_axis(node) for node in (norm.source, norm.node)}
-    return {node: axis for node, axis in targets.items() if node.op == "call_function"}
-
-
-def _runs_along(graph: DimensionGraph, node: Node, names: set[str]) -> bool:
-    layout = graph.node_layouts.get(node, ())
-    return bool(layout) and not names.isdisjoint(axis_names(layout[-1]))
-
-
-def _last_axis(node: Node) -> int:
-    return len(node.meta["val"].shape) - 1
-
-
 def _projection(
     graph: DimensionGraph, name: str, size: int, targets: Mapping[Node, int], moments: Mapping[Node, Moments]
 ) -> Projection:
@@ -122,7 +93,7 @@ def _projection(
 
     Centred where every reader has a bias that can take over the lost part of the mean, else about zero.
     """
-    centred = all(read.bias for read in _readers(graph, name))
+    centred = all(read.bias for read in readers_of(graph, name))
     along = []
     for node, moment in moments.items():
         axis = graph.node_layouts[node][targets[node]]
@@ -154,13 +125,12 @@ def _selection(
     graph: DimensionGraph,
     name: str,
     size: int,
-    readers: Mapping[str, list[LinearRead]],
     moments: Mapping[Node, Moments],
     tensors: Mapping[str, Tensor],
 ) -> Selection:
     """The coordinates that contribute most to their readers; by the weights' energy where nothing reads them so."""
     importance = torch.zeros(graph[name].size, dtype=torch.float64)
-    for read in readers[name]:
+    for read in readers_of(graph, name):
         axis = graph.layouts[read.parameter][read.parameter_axis]
         if read.source in moments and moments[read.source].size == axis_size(axis):
             weight = tensors[read.parameter].movedim(read.parameter_axis, -1)
@@ -191,12 +161,14 @@ def _refit_norms(
             return
         layout = graph.node_layouts[node]
         last: Layout = (*(() for _ in layout[:-1]), layout[-1])
-        x, y = (_valid(compose(t.double().cpu(), last, maps), batch) for t in (inputs[norm.source], value))
+        precision = torch.promote_types(value.dtype, torch.float32)
+        pair = (t.to("cpu", precision) for t in (inputs[norm.source], value))
+        x, y = (_valid(compose(t, last, maps), batch).double() for t in pair)
         s = norm.normalise(x)
         terms = torch.stack([torch.ones_like(s).sum(0), s.sum(0), y.sum(0), (s * s).sum(0), (s * y).sum(0)])
         sums[norm] = sums.get(norm, torch.zeros_like(terms)) + terms
 
-    run_batches(graph.module, batches, observe)
+    run_batches(graph.module, batches, observe, [norm.node for norm in norms])
     fitted: dict[str, Tensor] = {}
     for norm, (count, s, y, ss, sy) in sums.items():
         if norm.bias:
