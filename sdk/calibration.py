@@ -1,6 +1,6 @@
 """Second moments of activations, streamed over calibration batches with padding left out."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,49 +15,100 @@ Batch = Mapping[str, Tensor]
 
 @dataclass
 class Moments:
-    """Count, sum and second moment of vectors x of one space, accumulated in float64."""
+    """Count, sum and second moment of vectors x of one space.
+
+    Each batch is multiplied in the precision that it comes in (at least float32), about the mean of the first one, so
+    that a large mean cancels nothing; the sums over batches are float64.
+    """
 
     size: int
+    blocks: Tensor | None = None
+    """Where only blocks of the second moment are wanted, the places of each along x: (number, c)."""
     count: float = 0.0
+    origin: Tensor = field(init=False)
+    """The mean of the first batch: (size,)."""
     total: Tensor = field(init=False)
-    second: Tensor = field(init=False)
-    """sum of x x^T: (size, size)."""
+    """sum of x - origin: (size,)."""
+    products: Tensor = field(init=False)
+    """sum of (x - origin) (x - origin)^T: (size, size), or its blocks (number, c, c)."""
 
     def __post_init__(self) -> None:
-        self.total = torch.zeros(self.size, dtype=torch.float64)
-        self.second = torch.zeros(self.size, self.size, dtype=torch.float64)
+        shape = (self.size, self.size) if self.blocks is None else (*self.blocks.shape, self.blocks.shape[1])
+        self.origin, self.total = (torch.zeros(self.size, dtype=torch.float64) for _ in range(2))
+        self.products = torch.zeros(shape, dtype=torch.float64)
 
     def add(self, rows: Tensor) -> None:
         """rows: (n, size), any floating type and device."""
-        rows = rows.detach().to("cpu", torch.float64)
+        rows = rows.detach()
+        rows = rows.to("cpu", torch.promote_types(rows.dtype, torch.float32))
+        if not self.count:
+            self.origin += rows.mean(0)
+        centred = rows - self.origin.to(rows.dtype)
         self.count += len(rows)
-        self.total += rows.sum(0)
-        self.second += rows.T @ rows
+        self.total += centred.sum(0)
+        self.products += _products(centred, self.blocks)
 
     @property
     def mean(self) -> Tensor:
-        return self.total / self.count
+        return self.origin + self.total / self.count
+
+    @property
+    def second(self) -> Tensor:
+        """sum of x x^T: (size, size), or its blocks."""
+        return self.products + self.count * (_outer(self.mean, self.blocks) - _outer(self._drift, self.blocks))
 
     @property
     def uncentred(self) -> Tensor:
-        """E[x x^T]: (size, size)."""
+        """E[x x^T]: (size, size), or its blocks."""
         return self.second / self.count
 
     @property
     def covariance(self) -> Tensor:
-        """E[(x - mean)(x - mean)^T]: (size, size)."""
-        return self.uncentred - torch.outer(self.mean, self.mean)
+        """E[(x - mean)(x - mean)^T]: (size, size), or its blocks."""
+        return self.products / self.count - _outer(self._drift, self.blocks)
+
+    def blocks_at(self, places: Tensor) -> Tensor:
+        """Blocks of E[x x^T] at these places, (number, c): (number, c, c)."""
+        if self.blocks is None:
+            return self.uncentred[places[:, :, None], places[:, None, :]]
+        assert torch.equal(self.blocks, places)
+        return self.uncentred
+
+    @property
+    def _drift(self) -> Tensor:
+        return self.total / self.count
 
 
-def collect_moments(module: GraphModule, targets: Mapping[Node, int], batches: Iterable[Batch]) -> dict[Node, Moments]:
+def _products(rows: Tensor, blocks: Tensor | None) -> Tensor:
+    """sum of x x^T over rows (n, size), or its blocks."""
+    if blocks is None:
+        return rows.T @ rows
+    if blocks.shape[1] == 1:
+        return rows.square().sum(0)[blocks][:, :, None]
+    parts = rows[:, blocks].transpose(0, 1)  # (number, n, c)
+    return parts.transpose(1, 2) @ parts
+
+
+def _outer(vector: Tensor, blocks: Tensor | None) -> Tensor:
+    if blocks is None:
+        return torch.outer(vector, vector)
+    return vector[blocks][:, :, None] * vector[blocks][:, None, :]
+
+
+def collect_moments(
+    module: GraphModule,
+    targets: Mapping[Node, int],
+    batches: Iterable[Batch],
+    blocks: Mapping[Node, Tensor] | None = None,
+) -> dict[Node, Moments]:
     """The moments of some nodes' values along one axis each.
 
     Args:
         module: a traced module, as `trace` keeps it.
         targets: for each node, the axis of its value along which the vectors lie.
         batches: keyword tensors of forward. Where a batch has an `attention_mask` of shape (batch, sequence), the
-            positions
-            it masks are left out of every value that begins with these two axes.
+            positions it masks are left out of every value that begins with these two axes.
+        blocks: the nodes of whose second moments only some blocks are wanted, see `Moments`: a diagonal costs nothing.
 
     Raises:
         InputError: no batches, a batch whose names or shapes do not fit, or activations that are not finite.
@@ -68,19 +119,28 @@ def collect_moments(module: GraphModule, targets: Mapping[Node, int], batches: I
         if node not in targets:
             return
         rows = _rows(value, targets[node], batch)
-        if not bool(torch.isfinite(rows).all()):
+        if node not in moments:
+            moments[node] = Moments(rows.shape[1], (blocks or {}).get(node))
+        moments[node].add(rows)
+        if not bool(torch.isfinite(moments[node].total).all()):
             raise InputError(
                 f"Calibration met non-finite activations at {node.name} ({node.target}); check the model's weights and "
                 "the calibration inputs for NaN or overflow."
             )
-        moments.setdefault(node, Moments(rows.shape[1])).add(rows)
 
-    run_batches(module, batches, record)
+    run_batches(module, batches, record, targets)
     return moments
 
 
-def run_batches(module: GraphModule, batches: Iterable[Batch], observe: Callable[[Node, Any, Batch], None]) -> None:
-    """Run the traced module on every batch and show each node's value to `observe`."""
+def run_batches(
+    module: GraphModule,
+    batches: Iterable[Batch],
+    observe: Callable[[Node, Any, Batch], None],
+    wanted: Collection[Node],
+) -> None:
+    """Run the traced module on every batch, up to the last wanted node, and show each node's value to `observe`."""
+    end = max((i for i, node in enumerate(module.graph.nodes) if node in wanted), default=-1)
+    rest = {node for i, node in enumerate(module.graph.nodes) if i > end}
     names = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
     seen = False
     for batch in batches:
@@ -93,7 +153,7 @@ def run_batches(module: GraphModule, batches: Iterable[Batch], observe: Callable
                 f"was traced with {', '.join(names)}."
             )
         with torch.no_grad():
-            _Observer(module, batch, observe).run(*(batch[name] for name in names))
+            _Observer(module, batch, observe, rest).run(*(batch[name] for name in names))
     if not seen:
         raise InputError("Calibration needs at least one batch; got none. Pass an iterable of dicts of tensors.")
 
@@ -108,15 +168,20 @@ def _rows(value: Tensor, axis: int, batch: Batch) -> Tensor:
 
 
 class _Observer(Interpreter):
-    """Runs a graph node by node and reports each value."""
+    """Runs a graph node by node, but for the rest that nobody wants, and reports each value."""
 
-    def __init__(self, module: GraphModule, batch: Batch, observe: Callable[[Node, Any, Batch], None]) -> None:
+    def __init__(
+        self, module: GraphModule, batch: Batch, observe: Callable[[Node, Any, Batch], None], rest: Collection[Node]
+    ) -> None:
         super().__init__(module)
         self.extra_traceback = False  # it would append the graph to our own errors
         self._batch = batch
         self._observe = observe
+        self._rest = rest
 
     def run_node(self, n: Node) -> Any:
+        if n in self._rest:
+            return None
         value = super().run_node(n)
         if n.op == "call_function":
             self._observe(n, value, self._batch)

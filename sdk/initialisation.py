@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from edgefold.axis_tracer import LinearRead, NormRead
+from edgefold.axis_tracer import NormRead
 from edgefold.calibration import Batch, Moments, collect_moments, run_batches
+from edgefold.calibration_targets import find_targets, readers_of, runs_along
 from edgefold.dimensions import DimensionGraph
 from edgefold.graph_alignment import module_of
 from edgefold.head_projections import for_kept_heads, head_directions, leading_heads
@@ -63,25 +64,24 @@ def start_student(
     tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
     tensors = {name: tensor.detach() for name, tensor in tensors.items() if name in graph.layouts}
     dtype = next(iter(tensors.values())).dtype
-    readers = {name: _readers(graph, name) for name in sizes}
     factorized = {f"{pair.module}.weight": pair for pair in factor_pairs}
-    targets = _targets(graph, readers, projected, factorized)
-    moments = collect_moments(graph.module, targets, batches)
+    targets = find_targets(graph, sizes, projected, factorized)
+    moments = collect_moments(graph.module, targets.axes, batches, targets.blocks)
     leaders = {name: heads for name in projected if (heads := leading_heads(graph, name))}
     maps: dict[str, Map] = {}
     for name, size in sizes.items():
         if name in leaders:
-            maps[name] = _head_projection(graph, name, leaders[name], size, readers[name], moments, tensors)
+            maps[name] = _head_projection(graph, name, leaders[name], size, moments, tensors)
         elif name in projected:
-            maps[name] = _projection(graph, name, size, targets, moments, emphasis[name])
+            maps[name] = _projection(graph, name, size, targets.axes, moments, emphasis[name])
         else:
-            maps[name] = _selection(graph, name, size, readers, moments, tensors)
+            maps[name] = _selection(graph, name, size, moments, tensors)
     tensors |= _biases_with_lost_means(graph, maps, moments, tensors)
     maps = for_kept_heads(maps, leaders)
     weights = {
         name: compose(tensor.to("cpu", torch.float64), graph.layouts[name], maps) for name, tensor in tensors.items()
     }
-    norms = [norm for norm in graph.norms if _runs_along(graph, norm.source, projected)]
+    norms = [norm for norm in graph.norms if runs_along(graph, norm.source, -1, projected)]
     weights |= _refit_norms(graph, norms, maps, batches)
     factors = {}
     for name, pair in list(factorized.items()):
@@ -99,35 +99,6 @@ def start_student(
     )
 
 
-def _readers(graph: DimensionGraph, name: str) -> list[LinearRead]:
-    """The products that contract this dimension with a parameter."""
-    return [read for read in graph.reads if name in axis_names(graph.layouts[read.parameter][read.parameter_axis])]
-
-
-def _targets(
-    graph: DimensionGraph,
-    readers: Mapping[str, list[LinearRead]],
-    projected: set[str],
-    factorized: Mapping[str, FactorPair],
-) -> dict[Node, int]:
-    """The activations whose moments are needed, each with its axis."""
-    targets = {read.source: read.axis for name in readers for read in readers[name]}
-    targets |= {read.source: read.axis for read in graph.reads if read.parameter in factorized}
-    for norm in graph.norms:
-        if _runs_along(graph, norm.source, projected):
-            targets |= {node: _last_axis(node) for node in (norm.source, norm.node)}
-    return {node: axis for node, axis in targets.items() if node.op == "call_function"}
-
-
-def _runs_along(graph: DimensionGraph, node: Node, names: set[str]) -> bool:
-    layout = graph.node_layouts.get(node, ())
-    return bool(layout) and not names.isdisjoint(axis_names(layout[-1]))
-
-
-def _last_axis(node: Node) -> int:
-    return len(node.meta["val"].shape) - 1
-
-
 def _projection(
     graph: DimensionGraph,
     name: str,
@@ -140,7 +111,7 @@ def _projection(
 
     Centred where every reader has a bias that can take over the lost part of the mean, else about zero.
     """
-    centred = all(read.bias for read in _readers(graph, name))
+    centred = all(read.bias for read in readers_of(graph, name))
     along, weights = [], []
     for node, moment in moments.items():
         axis = graph.node_layouts[node][targets[node]]
@@ -162,7 +133,6 @@ def _head_projection(
     name: str,
     heads: str,
     size: int,
-    readers: Sequence[LinearRead],
     moments: Mapping[Node, Moments],
     tensors: Mapping[str, Tensor],
 ) -> Projection:
@@ -173,7 +143,7 @@ def _head_projection(
             tensors[read.parameter].movedim(read.parameter_axis, -1),
             axis,
         )
-        for read in readers
+        for read in readers_of(graph, name)
         if read.source in moments
         and moments[read.source].size == axis_size(axis := graph.layouts[read.parameter][read.parameter_axis])
     ]
@@ -205,13 +175,12 @@ def _selection(
     graph: DimensionGraph,
     name: str,
     size: int,
-    readers: Mapping[str, list[LinearRead]],
     moments: Mapping[Node, Moments],
     tensors: Mapping[str, Tensor],
 ) -> Selection:
     """The coordinates that contribute most to their readers; by the weights' energy where nothing reads them so."""
     importance = torch.zeros(graph[name].size, dtype=torch.float64)
-    for read in readers[name]:
+    for read in readers_of(graph, name):
         axis = graph.layouts[read.parameter][read.parameter_axis]
         if read.source in moments and moments[read.source].size == axis_size(axis):
             weight = tensors[read.parameter].movedim(read.parameter_axis, -1)
@@ -242,12 +211,14 @@ def _refit_norms(
             return
         layout = graph.node_layouts[node]
         last: Layout = (*(() for _ in layout[:-1]), layout[-1])
-        x, y = (_valid(compose(t.double().cpu(), last, maps), batch) for t in (inputs[norm.source], value))
+        precision = torch.promote_types(value.dtype, torch.float32)
+        pair = (t.to("cpu", precision) for t in (inputs[norm.source], value))
+        x, y = (_valid(compose(t, last, maps), batch).double() for t in pair)
         s = norm.normalise(x)
         terms = torch.stack([torch.ones_like(s).sum(0), s.sum(0), y.sum(0), (s * s).sum(0), (s * y).sum(0)])
         sums[norm] = sums.get(norm, torch.zeros_like(terms)) + terms
 
-    run_batches(graph.module, batches, observe)
+    run_batches(graph.module, batches, observe, [norm.node for norm in norms])
     fitted: dict[str, Tensor] = {}
     for norm, (count, s, y, ss, sy) in sums.items():
         if norm.bias:

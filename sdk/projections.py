@@ -111,10 +111,11 @@ def reader_importance(moments: Moments, weight: Tensor, axis: Sequence[Factor], 
         axis: the layout of that axis.
         name: the dimension.
     """
-    rows = weight.detach().to("cpu", torch.float64).reshape(-1, weight.shape[-1])
-    contribution = (rows.T @ rows) * moments.uncentred
     places = copies(axis, name)
-    return contribution[places[:, :, None], places[:, None, :]].sum((1, 2))
+    rows = weight.detach().to("cpu", torch.float64).reshape(-1, weight.shape[-1])
+    parts = rows[:, places].transpose(0, 1)  # (d, out, c)
+    contribution: Tensor = (parts.transpose(1, 2) @ parts) * moments.blocks_at(places)
+    return contribution.sum((1, 2))
 
 
 def axis_energy(tensor: Tensor, position: int, axis: Sequence[Factor], name: str) -> Tensor:

@@ -10,7 +10,7 @@ from edgefold.calibration import Moments
 
 @dataclass
 class Residuals:
-    """Moments of residuals e and of their products with inputs x, accumulated in float64.
+    """Moments of residuals e and of their products with inputs x; each batch in its own precision, sums in float64.
 
     e: (n, out) is what a linear map y = W x + b still lacks; x: (n, in).
     """
@@ -24,10 +24,11 @@ class Residuals:
     """sum of |e|^2."""
 
     def add(self, x: Tensor, e: Tensor) -> None:
-        x, e = x.to("cpu", torch.float64), e.to("cpu", torch.float64)
+        dtype = torch.promote_types(torch.promote_types(x.dtype, e.dtype), torch.float32)
+        x, e = x.to("cpu", dtype), e.to("cpu", dtype)
         self.count += len(e)
-        self.total = self.total + e.sum(0)
-        self.cross = self.cross + e.T @ x
+        self.total = self.total + e.sum(0).double()
+        self.cross = self.cross + (e.T @ x).double()
         self.squared += float(e.square().sum())
 
 
