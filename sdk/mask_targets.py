@@ -135,7 +135,7 @@ def _input_norms(graph: DimensionGraph, names: Sequence[str], batches: Sequence[
         if node in sources:
             add(node, value, batch)
 
-    run_batches(graph.module, batches, observe)
+    run_batches(graph.module, batches, observe, sources)
     for node in sources:
         if node.op == "placeholder":  # an input of the model, which is not computed by it
             for batch in batches:
