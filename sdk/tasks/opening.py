@@ -38,7 +38,7 @@ def without_cache(model: nn.Module) -> nn.Module:
     `generate` uses them all the same.
     """
     for part in model.modules():
-        config = getattr(part, "config", None)
+        config: Any = getattr(part, "config", None)
         if hasattr(config, "use_cache"):
             config.use_cache = False  # of a decoder it is a copy
     return model
