@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from edgefold.folding import fold
     from edgefold.hardware_sizes import round_up
     from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
+    from edgefold.pretraining import SentencePairCollator
     from edgefold.student_building import build_student
     from edgefold.students import Student
     from edgefold.training import CompressionTrainer
@@ -33,6 +34,7 @@ _HOME = {
     "Plan": "plans",
     "Project": "plans",
     "Select": "plans",
+    "SentencePairCollator": "pretraining",
     "ShareLayers": "plans",
     "Student": "students",
     "build_student": "student_building",
@@ -61,6 +63,7 @@ __all__ = [
     "Plan",
     "Project",
     "Select",
+    "SentencePairCollator",
     "ShareLayers",
     "Student",
     "build_student",
