@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edgefold.hardware_sizes import round_up
     from edgefold.mask_steps import NM, Block, Unstructured
     from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
+    from edgefold.pretraining import SentencePairCollator
     from edgefold.sparsity_checks import check_nm
     from edgefold.student_building import build_student
     from edgefold.students import Student
@@ -37,6 +38,7 @@ _HOME = {
     "Plan": "plans",
     "Project": "plans",
     "Select": "plans",
+    "SentencePairCollator": "pretraining",
     "ShareLayers": "plans",
     "Student": "students",
     "Unstructured": "mask_steps",
@@ -69,6 +71,7 @@ __all__ = [
     "Plan",
     "Project",
     "Select",
+    "SentencePairCollator",
     "ShareLayers",
     "Student",
     "Unstructured",

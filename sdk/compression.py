@@ -126,6 +126,7 @@ def compress(
     metrics |= _named("validation", task.evaluate(plain, validation, collate))
     metrics |= _named("test", task.evaluate(plain, test, collate))
     metrics |= _named("teacher_test", _measure_whole(task, *whole, splits, recipe))
+    metrics |= _compared(task, metrics)
     metrics["seconds"] = time.perf_counter() - started
     dimensions = _resized(student, list(trace(teacher.cpu(), inputs).dimensions))
     result = CompressionResult(out, metrics, curve(trainer), dimensions)
@@ -190,6 +191,13 @@ def _measure_whole(
     """The teacher's metrics on the test data, with its own, whole vocabulary."""
     test = task.encode(splits.test, processor, recipe.data)
     return task.evaluate(teacher.eval(), test, task.collator(processor, recipe.data, teacher))
+
+
+def _compared(task: Task, metrics: Mapping[str, float]) -> dict[str, float]:
+    """How much of the teacher's quality on the test data is left, by the metric that counts."""
+    metric = task.metrics[0]
+    share = metric.share_of_teacher(metrics[f"test_{metric.name}"], metrics[f"teacher_test_{metric.name}"])
+    return {} if share is None else {"share_of_teacher": share}
 
 
 def _named(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:

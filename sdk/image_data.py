@@ -122,7 +122,7 @@ def _open(file: Path) -> Any:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
-        raise InputError("Image files need pillow, which is missing: pip install pillow, or give .npz.") from None
+        raise InputError("Image files need pillow: pip install 'edgefold[images]', or give an .npz file.") from None
     try:
         return Image.open(file)
     except (OSError, UnidentifiedImageError) as error:

@@ -125,6 +125,13 @@ class PairData(SplitData):
     """Tokens kept of each target, and the most that are written."""
 
 
+class SpeechData(SplitData):
+    """Recordings and their texts (jsonl): {"audio": "one.wav", "text": ...}; 16-bit PCM at the rate of the model."""
+
+    max_target_length: Length = 128
+    """Tokens kept of each text, and the most that are written."""
+
+
 DATA: dict[str, type[SplitData]] = {
     "text-classification": TextData,
     "token-classification": TaggedData,
@@ -134,7 +141,8 @@ DATA: dict[str, type[SplitData]] = {
     "image-classification": ImageData,
     "translation": PairData,
     "summarization": PairData,
+    "speech-recognition": SpeechData,
 }
 """Task -> the form of its data."""
 
-DataSettings = TextData | TaggedData | QuestionData | PlainText | MaskedText | ImageData | PairData
+DataSettings = TextData | TaggedData | QuestionData | PlainText | MaskedText | ImageData | PairData | SpeechData

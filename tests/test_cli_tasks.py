@@ -25,7 +25,7 @@ def tagger(folder: Path) -> Path:
 
     BertForTokenClassification(BertConfig(**SIZES, num_labels=4)).save_pretrained(folder / "model")
     make_tokenizer().save_pretrained(folder / "model")
-    return write_rows(folder / "data.jsonl", ({"text": " ".join(WORDS[: 2 + i])} for i in range(6)))
+    return write_rows(folder / "data.jsonl", ({"text": WORDS[: 2 + i]} for i in range(6)))
 
 
 def answerer(folder: Path) -> Path:

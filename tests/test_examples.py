@@ -41,3 +41,27 @@ def test_plain_module(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "channels.1" in printed
     assert "student" in printed
     assert "onnx: onnxruntime on cpu, fp32, batch 1" in printed
+
+
+def test_tagging_teacher(tmp_path: Path, job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a package of the same form: ten documents, the first for the test, the second for validation."""
+    import io
+    import tarfile
+
+    from transformers import AutoModelForTokenClassification
+
+    line = "\n\tworda/at wordb/nn-tl wordc/fw-jj+vbz wordd/-- worde/.\n\n"
+    with tarfile.open(tmp_path / "brown.tgz", "w:gz") as package:
+        for number in range(1, 13):
+            entry = tarfile.TarInfo(f"package/ca{number:02}")
+            content = (line * number).encode()
+            entry.size = len(content)
+            package.addfile(entry, io.BytesIO(content))
+    load("tagging_teacher").main(str(tmp_path / "brown.tgz"), str(tmp_path / "out"), job / "teacher")
+    data = tmp_path / "out" / "data"
+    rows = {split: (data / f"{split}.jsonl").read_text() for split in ("train", "validation", "test")}
+    assert {split: text.count("\n") for split, text in rows.items()} == {"train": 52, "validation": 14, "test": 12}
+    assert '"tags": ["at", "nn", "jj", "--", "."]' in rows["train"]
+    model = AutoModelForTokenClassification.from_pretrained(tmp_path / "out" / "teacher")
+    assert set(model.config.label2id) == {"at", "nn", "jj", "--", "."}
+    assert "accuracy on the validation data" in capsys.readouterr().out

@@ -52,9 +52,21 @@ def read_samples(kind: Kind, path: Path, text: str, limit: int) -> list[Any]:
             tuple(text_value(record[column], column, f"{path}, line {line}") for column in columns)
             for line, record in read_records(check_data_file(path), columns)
         ][:limit]
+    return _read_texts(path, text)[:limit]
+
+
+def _read_texts(path: Path, column: str) -> list[str]:
+    from edgefold.data_files import check_data_file, read_records, text_value
     from edgefold.text_data import read_texts
 
-    return list(read_texts(path, text=text))[:limit]
+    if path.suffix.lower() != ".jsonl":
+        return list(read_texts(path, text=column))
+    texts = []
+    for line, record in read_records(check_data_file(path), (column,)):
+        value = record[column]
+        joined = " ".join(map(str, value)) if isinstance(value, list) else value
+        texts.append(text_value(joined, column, f"{path}, line {line}"))
+    return texts
 
 
 def check_samples(path: Path, role: str, kind: Kind) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM, DataCollatorForSeq2Seq
 
 from edgefold.distillation import logits_of
+from edgefold.errors import InputError
 from edgefold.pair_data import TextPair, read_pairs
 from edgefold.recipe_data import PairData
 from edgefold.students import Student
@@ -79,14 +80,28 @@ def evaluate_pairs(model: nn.Module, dataset: PairRows, collate: Collate) -> dic
 
 
 def write(model: nn.Module, sources: dict[str, Tensor], tokenizer: Any, longest: int) -> list[str]:
-    """The likeliest next token after the other, at most `longest` of them."""
+    """The texts of `written_ids`."""
+    return list(tokenizer.batch_decode(written_ids(model, sources, longest), skip_special_tokens=True))
+
+
+def written_ids(model: nn.Module, sources: dict[str, Tensor], longest: int) -> Tensor:
+    """The likeliest next token after the other, at most `longest` of them: (rows, tokens).
+
+    Raises:
+        InputError: the model cannot generate.
+    """
     inner: Any = model
     if isinstance(model, Student):
         model.refresh()
         inner = model.module
+    if not hasattr(inner, "generate"):
+        raise InputError(
+            f"{type(inner).__name__} cannot generate, so what it writes cannot be measured; choose a plan whose "
+            "student its configuration describes."
+        )
     with torch.no_grad():
-        ids = inner.generate(**sources, max_new_tokens=longest, do_sample=False, num_beams=1, use_cache=True)
-    return list(tokenizer.batch_decode(ids, skip_special_tokens=True))
+        ids: Tensor = inner.generate(**sources, max_new_tokens=longest, do_sample=False, num_beams=1, use_cache=True)
+    return ids
 
 
 def _open_teacher(folder: Path) -> nn.Module:

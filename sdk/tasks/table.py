@@ -5,6 +5,7 @@ from edgefold.tasks.language_modeling import LANGUAGE_MODELING
 from edgefold.tasks.masked_language_modeling import MASKED_LANGUAGE_MODELING
 from edgefold.tasks.question_answering import QUESTION_ANSWERING
 from edgefold.tasks.sequence_to_sequence import SEQUENCE_TO_SEQUENCE
+from edgefold.tasks.speech_recognition import SPEECH_RECOGNITION
 from edgefold.tasks.task import Task
 from edgefold.tasks.text_classification import TEXT_CLASSIFICATION
 from edgefold.tasks.token_classification import TOKEN_CLASSIFICATION
@@ -18,4 +19,5 @@ TASKS: dict[str, Task] = {
     "image-classification": IMAGE_CLASSIFICATION,
     "translation": SEQUENCE_TO_SEQUENCE,
     "summarization": SEQUENCE_TO_SEQUENCE,
+    "speech-recognition": SPEECH_RECOGNITION,
 }

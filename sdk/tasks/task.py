@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ class Metric:
 
     name: str
     greater_is_better: bool = True
+
+    def share_of_teacher(self, student: float, teacher: float) -> float | None:
+        """student / teacher, or teacher / student of what is better when smaller; None where that is no number."""
+        above, below = (student, teacher) if self.greater_is_better else (teacher, student)
+        return above / below if below and isfinite(above) and isfinite(below) else None
 
 
 @dataclass(frozen=True)
