@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgefold.checkpoints import load_student, save_student
     from edgefold.dimensions import Dimension, DimensionGraph, trace
-    from edgefold.distillation import Objective
+    from edgefold.distillation import Contrast, Objective
     from edgefold.errors import DeviceError, EdgefoldError, GateError, InputError
     from edgefold.folding import fold
     from edgefold.hardware_sizes import round_up
@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Bottleneck": "plans",
     "CompressionTrainer": "training",
+    "Contrast": "distillation",
     "DeviceError": "errors",
     "Dimension": "dimensions",
     "DimensionGraph": "dimensions",
@@ -49,6 +50,7 @@ _HOME = {
 __all__ = [
     "Bottleneck",
     "CompressionTrainer",
+    "Contrast",
     "DeviceError",
     "Dimension",
     "DimensionGraph",

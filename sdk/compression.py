@@ -14,10 +14,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 
 from edgefold.checkpoints import save_student
 from edgefold.dimensions import Dimension, trace
-from edgefold.distillation import Objective
+from edgefold.distillation import Contrast, Objective
 from edgefold.errors import GateError, InputError
 from edgefold.folding import fold
-from edgefold.recipes import Recipe, dump_recipe, load_recipe
+from edgefold.recipes import ObjectiveSettings, Recipe, dump_recipe, load_recipe
 from edgefold.staging import check_output_folder, staged_folder
 from edgefold.student_building import build_student
 from edgefold.students import Student
@@ -103,13 +103,14 @@ def compress(
     trainer = CompressionTrainer(
         student.train(),
         teacher=teacher,
-        objective=Objective(**recipe.objective.model_dump()),
+        objective=to_objective(recipe.objective),
         args=training_arguments(recipe.training, work / "checkpoints", checkpoints=True),
         train_dataset=train,
         eval_dataset=validation,
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=accuracy_metric,
-        teacher_cache_gib=TEACHER_CACHE_GIB,
+        teacher_cache_gib=recipe.teacher_cache.memory_gib,
+        teacher_cache_folder=recipe.teacher_cache.folder,
     )
     watch(trainer, "train", progress)
     begun = time.perf_counter()
@@ -128,6 +129,11 @@ def compress(
     _save(result, recipe, plain, tokenizer, overwrite)
     shutil.rmtree(work, ignore_errors=True)
     return result
+
+
+def to_objective(settings: ObjectiveSettings) -> Objective:
+    """The objective that a recipe's section describes."""
+    return Objective(**{**settings.model_dump(), "contrast": Contrast(**settings.contrast.model_dump())})
 
 
 def _work_folder(out: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Path:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from edgefold.distillation.masking import masked_mean
@@ -34,12 +35,19 @@ def logits_loss(student: Tensor, teacher: Tensor, temperature: float, mask: Tens
 def logits_of(outputs: Any) -> Tensor:
     """The logits of a model's output: `.logits`, the item "logits", the tensor itself, or the first of a tuple.
 
+    Of a model that points at the two ends of a span, (batch, 2, sequence): `start_logits` and `end_logits`. Of one
+    that is pre-trained on masked tokens and pairs: `prediction_logits`.
+
     Raises:
         InputError: none of these.
     """
     if isinstance(outputs, Tensor):
         return outputs
     logits = getattr(outputs, "logits", None)
+    if logits is None and hasattr(outputs, "start_logits"):
+        logits = torch.stack([outputs.start_logits, outputs.end_logits], 1)
+    if logits is None:
+        logits = getattr(outputs, "prediction_logits", None)
     if logits is None and isinstance(outputs, Mapping):
         logits = outputs.get("logits")
     if logits is None and isinstance(outputs, tuple) and outputs:

@@ -7,9 +7,10 @@ from torch import Tensor
 
 
 def token_mask(batch: Mapping[str, Any], like: Tensor) -> Tensor | None:
-    """The batch's attention mask where `like` has a value per token: (batch, sequence, ...); else None."""
-    mask = batch.get("attention_mask")
-    return mask if isinstance(mask, Tensor) and like.shape[:2] == mask.shape and like.dim() > 2 else None
+    """The batch's attention mask, or its decoder's, where `like` has a value per token: (batch, sequence, ...)."""
+    masks = (batch.get(name) for name in ("attention_mask", "decoder_attention_mask"))
+    fits = (mask for mask in masks if isinstance(mask, Tensor) and like.shape[:2] == mask.shape and like.dim() > 2)
+    return next(fits, None)
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
