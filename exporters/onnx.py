@@ -29,6 +29,7 @@ from edgefold.exporters.dynamic_shapes import (
 from edgefold.exporters.optimum_layout import write_optimum_layout
 from edgefold.exporters.parity import check_parity, largest_error
 from edgefold.exporters.quantization import Quantization, check_quantization, quantize_model
+from edgefold.key_value_caches import caches_off
 from edgefold.staging import check_output_folder, staged_folder
 
 Batch = Mapping[str, Tensor]
@@ -78,7 +79,7 @@ def export_onnx(
     check_output_folder(out, overwrite)
     axes = find_dynamic_axes(inputs)
     examples = distinct_inputs(inputs, axes)
-    with _prepared(model), staged_folder(out, overwrite) as folder:
+    with caches_off(model), _prepared(model), staged_folder(out, overwrite) as folder:
         path = folder / MODEL_FILE
         graph = _convert(model, examples, axes, opset)
         _name_dimensions(graph, axes)

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from torch.fx import Node
+
 from edgefold.axes import Axis, AxisSpaces
 from edgefold.axis_tracer import AxisTracer
 
+RESHAPES = ("view", "reshape", "unsqueeze", "squeeze", "slice", "contiguous", "clone", "alias")
 Owned = Mapping[str, list[Axis]]
 
 
@@ -41,10 +44,18 @@ def name_atoms(
 
 def _vocabulary(rows: Mapping[int, object], spaces: AxisSpaces) -> int | None:
     """The largest table that an input looks up, or any."""
-    of_inputs = [atom for atom, ids in rows.items() if getattr(ids, "op", "") == "placeholder" and atom >= 0]
+    of_inputs = [atom for atom, ids in rows.items() if _is_input(ids) and atom >= 0]
     return max(
         of_inputs or [atom for atom in rows if atom >= 0], key=lambda atom: spaces.space(atom).size, default=None
     )
+
+
+def _is_input(ids: object) -> bool:
+    """Whether indices are an input of the model, at most reshaped on their way."""
+    node = ids
+    while isinstance(node, Node) and str(node.target).split(".")[-2:][0] in RESHAPES:
+        node = node.args[0]
+    return isinstance(node, Node) and node.op == "placeholder"
 
 
 def _hidden(
@@ -95,7 +106,7 @@ def _family(
     if kind == "heads":
         return "heads"
     if kind in ("permutation", "linear") and is_behind_heads:
-        return "head_dim"
+        return "head_dim" if kind == "permutation" else "value_dim"
     if kind == "permutation":
         return "channels" if is_convolved else "ffn" if is_between else "units"
     if kind == "linear":

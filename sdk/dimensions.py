@@ -19,6 +19,7 @@ from edgefold.axis_rules import visit
 from edgefold.axis_tracer import AxisTracer, LinearRead, NormRead, sizes
 from edgefold.dimension_names import name_atoms
 from edgefold.errors import InputError
+from edgefold.key_value_caches import caches_off
 from edgefold.layouts import AxisLayout, Factor, Layout, axis_names, axis_size
 from edgefold.norm_rules import find_written_norms
 
@@ -151,7 +152,7 @@ def _export(model: nn.Module, inputs: Mapping[str, Tensor]) -> GraphModule:
     model.eval()
     dynamic = {name: dict.fromkeys(range(min(value.dim(), 2)), Dim.AUTO) for name, value in inputs.items()}
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), caches_off(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = export(model, (), dict(inputs), dynamic_shapes=dynamic, strict=False)
             return program.module(check_guards=False)

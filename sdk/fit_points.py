@@ -44,6 +44,8 @@ class FitPoint:
     weight_axis: int
     """The axis of the weight that is contracted; 0 for a norm."""
     bias: str | None
+    factor: float = 1.0
+    """Times the target: what makes up for a constant that depends on a size."""
 
     @property
     def name(self) -> str:
@@ -58,6 +60,7 @@ def find_fit_points(
     maps: Mapping[str, Map],
     layer_map: Mapping[str, str],
     frozen: Collection[str],
+    factors: Mapping[Node, float],
 ) -> tuple[list[FitPoint], list[str]]:
     """All fit points in the student's order, and the parameters of those that the teacher has no counterpart for.
 
@@ -66,6 +69,7 @@ def find_fit_points(
         maps: of its dimensions into the student's space.
         layer_map: module paths of the student -> of the teacher, where they differ.
         frozen: parameters not to be fitted.
+        factors: of the student's operators whose outputs are to be larger than the teacher's.
     """
     in_teacher = align(student.module, teacher.module, layer_map)
     in_reference = align(student.module, reference.module, layer_map if reference is teacher else None)
@@ -85,7 +89,8 @@ def find_fit_points(
             lost.append(weight or bias or "")
             continue
         source, contracted = (read.source, read.parameter_axis) if isinstance(read, LinearRead) else (None, 0)
-        found[read.node] = FitPoint(path, in_teacher[path[-1]], layout, axis, source, weight, contracted, bias)
+        factor = factors.get(read.node, 1.0)
+        found[read.node] = FitPoint(path, in_teacher[path[-1]], layout, axis, source, weight, contracted, bias, factor)
     return [found[node] for node in student.module.graph.nodes if node in found], lost
 
 

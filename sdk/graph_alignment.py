@@ -42,14 +42,19 @@ def places(graph: GraphModule, layer_map: Mapping[str, str] | None = None) -> It
     last_run: dict[str, str] = {}
     seen: Counter[tuple[str, str, str]] = Counter()
     for node in graph.graph.nodes:
-        stack = node.meta.get("nn_module_stack")
-        if node.op != "call_function" or not stack:
+        if node.op != "call_function" or not node.meta.get("nn_module_stack"):
             continue
-        module = renamed(next(reversed(stack.values()))[0], layer_map or {})
+        module = renamed(module_of(node), layer_map or {})
         last_run |= dict.fromkeys(_above(module), module)
         key = (module, last_run.get(module, ""), str(node.target))
         yield Place(*key, seen[key]), node
         seen[key] += 1
+
+
+def module_of(node: Node) -> str:
+    """Qualified name of the module whose forward calls an operator; "" for the root's, or where none is known."""
+    stack = node.meta.get("nn_module_stack")
+    return str(next(reversed(stack.values()))[0]) if stack else ""
 
 
 def renamed(path: str, layer_map: Mapping[str, str]) -> str:

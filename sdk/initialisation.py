@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch.fx import Node
 from edgefold.axis_tracer import LinearRead, NormRead
 from edgefold.calibration import Batch, Moments, collect_moments, run_batches
 from edgefold.dimensions import DimensionGraph
+from edgefold.graph_alignment import module_of
+from edgefold.head_projections import for_kept_heads, head_directions, leading_heads
 from edgefold.layouts import Layout, axis_names, axis_size, layout_names, resized_layout
 from edgefold.low_rank import FactorPair, keep_energy
 from edgefold.projections import (
@@ -46,11 +49,17 @@ def start_student(
     teacher: nn.Module,
     graph: DimensionGraph,
     sizes: Mapping[str, int],
-    projected: set[str],
+    emphasis: Mapping[str, Mapping[str, float]],
     factor_pairs: Sequence[FactorPair],
     batches: Sequence[Batch],
 ) -> StudentStart:
-    """Calibrate and compute all starting values; float64 inside, the teacher's dtype at the end."""
+    """Calibrate and compute all starting values; float64 inside, the teacher's dtype at the end.
+
+    Args:
+        sizes: of the dimensions that change.
+        emphasis: for those that are projected, what counts for the start: see `Project`.
+    """
+    projected = set(emphasis)
     tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
     tensors = {name: tensor.detach() for name, tensor in tensors.items() if name in graph.layouts}
     dtype = next(iter(tensors.values())).dtype
@@ -58,13 +67,17 @@ def start_student(
     factorized = {f"{pair.module}.weight": pair for pair in factor_pairs}
     targets = _targets(graph, readers, projected, factorized)
     moments = collect_moments(graph.module, targets, batches)
-    maps = {
-        name: _projection(graph, name, size, targets, moments)
-        if name in projected
-        else _selection(graph, name, size, readers, moments, tensors)
-        for name, size in sizes.items()
-    }
+    leaders = {name: heads for name in projected if (heads := leading_heads(graph, name))}
+    maps: dict[str, Map] = {}
+    for name, size in sizes.items():
+        if name in leaders:
+            maps[name] = _head_projection(graph, name, leaders[name], size, readers[name], moments, tensors)
+        elif name in projected:
+            maps[name] = _projection(graph, name, size, targets, moments, emphasis[name])
+        else:
+            maps[name] = _selection(graph, name, size, readers, moments, tensors)
     tensors |= _biases_with_lost_means(graph, maps, moments, tensors)
+    maps = for_kept_heads(maps, leaders)
     weights = {
         name: compose(tensor.to("cpu", torch.float64), graph.layouts[name], maps) for name, tensor in tensors.items()
     }
@@ -116,19 +129,57 @@ def _last_axis(node: Node) -> int:
 
 
 def _projection(
-    graph: DimensionGraph, name: str, size: int, targets: Mapping[Node, int], moments: Mapping[Node, Moments]
+    graph: DimensionGraph,
+    name: str,
+    size: int,
+    targets: Mapping[Node, int],
+    moments: Mapping[Node, Moments],
+    emphasis: Mapping[str, float],
 ) -> Projection:
     """Activation PCA over every place where the dimension is read or normalised.
 
     Centred where every reader has a bias that can take over the lost part of the mean, else about zero.
     """
     centred = all(read.bias for read in _readers(graph, name))
-    along = []
+    along, weights = [], []
     for node, moment in moments.items():
         axis = graph.node_layouts[node][targets[node]]
         if name in axis_names(axis):
             along.append(dimension_moment(moment.covariance if centred else moment.uncentred, axis, name))
-    return Projection(principal_directions(along, size))
+            weights.append(_weight(node, emphasis))
+    return Projection(principal_directions(along, size, weights))
+
+
+def _weight(node: Node, emphasis: Mapping[str, float]) -> float:
+    """That of the first pattern which fits the module that computes a node, or one above it."""
+    path = module_of(node)
+    above = [path.rsplit(".", i)[0] for i in range(path.count(".") + 1)]
+    return next((weight for where, weight in emphasis.items() if any(fnmatchcase(p, where) for p in above)), 1.0)
+
+
+def _head_projection(
+    graph: DimensionGraph,
+    name: str,
+    heads: str,
+    size: int,
+    readers: Sequence[LinearRead],
+    moments: Mapping[Node, Moments],
+    tensors: Mapping[str, Tensor],
+) -> Projection:
+    """Each head's own projection, from what its readers need."""
+    reads = [
+        (
+            moments[read.source].covariance if read.bias else moments[read.source].uncentred,
+            tensors[read.parameter].movedim(read.parameter_axis, -1),
+            axis,
+        )
+        for read in readers
+        if read.source in moments
+        and moments[read.source].size == axis_size(axis := graph.layouts[read.parameter][read.parameter_axis])
+    ]
+    if not reads:
+        return Projection(torch.eye(graph[name].size, dtype=torch.float64)[:, :size])
+    return Projection(head_directions(reads, name, heads, size))
 
 
 def _biases_with_lost_means(
@@ -136,7 +187,7 @@ def _biases_with_lost_means(
 ) -> dict[str, Tensor]:
     """b + W (I - P P^T) E[x]: what projections cut off the mean of x reaches the reader through its bias instead."""
     biases: dict[str, Tensor] = {}
-    kept = {name: Projection(map.matrix @ map.matrix.T) for name, map in maps.items() if isinstance(map, Projection)}
+    kept = {name: Projection(map.matrix @ map.matrix.mT) for name, map in maps.items() if isinstance(map, Projection)}
     for read in graph.reads:
         axis = graph.layouts[read.parameter][read.parameter_axis]
         if kept.keys().isdisjoint(axis_names(axis)) or not read.bias or read.source not in moments:

@@ -176,17 +176,18 @@ def _squared(value: Any) -> Node | None:
 def _with_affine(source: Node, end: Node, inside: list[Node], eps: float, centred: bool) -> WrittenNorm:
     """Follow casts to a product with a weight and a sum with a bias."""
     weight, bias, offset = None, None, 0.0
-    following = _after_casts(end, inside)
+    casts, following = _after_casts(end)
     if following is not None and following.target == aten.mul.Tensor:
-        found, added = _weight(next((arg for arg in following.args if _leads_to_parameter(arg)), None))
+        scale = next((arg for arg in following.args if _leads_to_parameter(arg)), None)
+        found, added = _weight(scale)
         if found is not None:
-            inside.append(following)
+            inside += [*casts, following, *_sum_in(scale)]
             weight, offset, end = found, added, following
-            following = _after_casts(end, inside)
+            casts, following = _after_casts(end)
     if weight is not None and centred and following is not None and following.target == aten.add.Tensor:
         other = next((arg for arg in following.args if isinstance(arg, Node) and arg.op == "get_attr"), None)
         if other is not None and len(sizes(other)) == 1:
-            inside.append(following)
+            inside += [*casts, following]
             bias, end = other, following
     mean = [arg for node in inside if node.target == aten.sub.Tensor for arg in node.args[1:2]]
     squares = [node.args[0] for node in inside if node.target == aten.mean.dim]
@@ -209,12 +210,20 @@ def _weight(value: Any) -> tuple[Node | None, float]:
     return (node, offset) if node is not None and node.op == "get_attr" and len(sizes(node)) == 1 else (None, 0.0)
 
 
-def _after_casts(node: Node, inside: list[Node]) -> Node | None:
+def _sum_in(scale: Any) -> list[Node]:
+    """The sum of a weight and a number, where it serves this norm alone."""
+    node = _uncast(scale)
+    return [node] if node.target == aten.add.Tensor and _only_user(node) is not None else []
+
+
+def _after_casts(node: Node) -> tuple[list[Node], Node | None]:
+    """The casts that follow a value, and what reads it after them."""
+    casts: list[Node] = []
     user = _only_user(node)
     while user is not None and user.target in CASTS:
-        inside.append(user)
+        casts.append(user)
         user = _only_user(user)
-    return user
+    return casts, user
 
 
 def _uncast(node: Node) -> Node:

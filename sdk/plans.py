@@ -1,7 +1,7 @@
 """What to shrink: projections, selections, low-rank factors and whole layers, put together in a plan."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -10,14 +10,26 @@ from edgefold.errors import InputError
 
 @dataclass(frozen=True)
 class Project:
-    """Map a linear dimension (such as the residual stream) to `size` coordinates; starts at the activations' PCA."""
+    """Map a linear dimension (such as the residual stream) to `size` coordinates; starts at the activations' PCA.
+
+    Within attention heads (`value_dim`) each head has a projection of its own: the joint rank of its value and output
+    matrices, which starts at the truncation that loses least of their product.
+    """
 
     dimension: str
     """A name, a family ("ffn" for ffn.0, ffn.1, ...) or a glob."""
     size: int
+    emphasis: Mapping[str, float] | None = None
+    """Module path or glob -> how much the activations read or normalised there count for the start; 1 elsewhere."""
 
     def __post_init__(self) -> None:
         _check_positive("Project", "size", self.size)
+        for where, weight in (self.emphasis or {}).items():
+            if not isinstance(weight, int | float) or not math.isfinite(weight) or weight < 0:
+                raise InputError(
+                    f"Project({self.dimension!r}, emphasis={{{where!r}: {weight!r}}}) must be a finite number of at "
+                    "least 0; 3 makes a layer count three times."
+                )
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,22 @@ from edgefold.layouts import Factor, axis_names, axis_size, copies
 
 @dataclass(frozen=True)
 class Projection:
-    """x -> P^T x with P: (d, p)."""
+    """x -> P^T x with P: (d, p); or x_h -> P_h^T x_h with P: (heads, d, p), one for each head."""
 
     matrix: Tensor
 
     @property
     def size(self) -> int:
-        return int(self.matrix.shape[1])
+        return int(self.matrix.shape[-1])
 
-    def apply(self, tensor: Tensor, axis: int) -> Tensor:
-        """Contract `axis` (of size d) with P; its new size is p."""
-        moved: Tensor = torch.tensordot(tensor, self.matrix.to(tensor.dtype), dims=([axis], [0]))
-        return moved.movedim(-1, axis)
+    def apply(self, tensor: Tensor, axis: int, heads: int) -> Tensor:
+        """Contract `axis` (of size d) with P; its new size is p. `heads` is the axis of the heads, where P has them."""
+        matrix = self.matrix.to(tensor.dtype)
+        if matrix.dim() == 2:
+            moved: Tensor = torch.tensordot(tensor, matrix, dims=([axis], [0]))
+            return moved.movedim(-1, axis)
+        product: Tensor = torch.einsum("h...d,hdp->h...p", tensor.movedim((heads, axis), (0, -1)), matrix)
+        return product.movedim((0, -1), (heads, axis))
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Selection:
     def size(self) -> int:
         return len(self.indices)
 
-    def apply(self, tensor: Tensor, axis: int) -> Tensor:
+    def apply(self, tensor: Tensor, axis: int, heads: int) -> Tensor:
+        """Keep these places of `axis`."""
         return tensor.index_select(axis, self.indices.to(tensor.device))
 
 
@@ -59,20 +64,21 @@ def _map_axis(tensor: Tensor, position: int, axis: Sequence[Factor], maps: Mappi
     shape = (*tensor.shape[:position], *(factor.size for factor in axis), *tensor.shape[position + 1 :])
     grid = tensor.reshape(shape)
     for place, factor in enumerate(axis, position):
-        grid = _map_factor(grid, place, factor, maps)
+        grid = _map_factor(grid, place, factor, maps, position)
     return grid.flatten(position, position + len(axis) - 1)
 
 
-def _map_factor(tensor: Tensor, position: int, factor: Factor, maps: Mapping[str, Map]) -> Tensor:
+def _map_factor(tensor: Tensor, position: int, factor: Factor, maps: Mapping[str, Map], leading: int) -> Tensor:
+    """One factor; `leading` is the place of the first factor of its product, the heads where there are any."""
     if not factor.parts:
-        return maps[factor.dimension].apply(tensor, position) if factor.dimension in maps else tensor
+        return maps[factor.dimension].apply(tensor, position, leading) if factor.dimension in maps else tensor
     pieces = torch.split_with_sizes(tensor, [axis_size(part) for part in factor.parts], dim=position)
     mapped = [_map_axis(piece, position, part, maps) for piece, part in zip(pieces, factor.parts, strict=True)]
     return torch.cat(mapped, dim=position)
 
 
-def principal_directions(moments: Iterable[Tensor], size: int) -> Tensor:
-    """P: (d, size), orthonormal: the leading eigenvectors of the summed second moments, each normalised to trace 1.
+def principal_directions(moments: Iterable[Tensor], size: int, weights: Sequence[float] | None = None) -> Tensor:
+    """P: (d, size), orthonormal: the leading eigenvectors of sum_i weights_i C_i / tr(C_i) over second moments C_i.
 
     Normalising keeps the loudest layer from deciding alone. At full size P is the identity. The basis is turned (one
     Householder reflection) so that the direction (1, ..., 1) of the small space, which a layer norm discards, carries
@@ -81,7 +87,8 @@ def principal_directions(moments: Iterable[Tensor], size: int) -> Tensor:
     scaled = [moment / moment.trace().clamp_min(1e-30) for moment in moments]
     if not scaled or size == len(scaled[0]):
         return torch.eye(size, dtype=torch.float64)
-    directions: Tensor = torch.linalg.eigh(torch.stack(scaled).sum(0)).eigenvectors.flip(1)[:, :size]
+    total = torch.stack([weight * each for weight, each in zip(weights or [1.0] * len(scaled), scaled, strict=True)])
+    directions: Tensor = torch.linalg.eigh(total.sum(0)).eigenvectors.flip(1)[:, :size]
     return directions @ _least_to_ones(size)
 
 

@@ -50,6 +50,13 @@ class ResizeSettings(Section):
     size: Count
 
 
+class ProjectSettings(ResizeSettings):
+    """The same, and which activations count for the start."""
+
+    emphasis: dict[Name, Weight] | None = None
+    """Module path or glob -> weight; 1 elsewhere."""
+
+
 class LowRankSettings(Section):
     """Rank, or energy kept, of the factors of the matrices that a name or a glob stands for."""
 
@@ -87,7 +94,7 @@ class BottleneckSettings(Section):
 class PlanStep(Section):
     """One step of the plan; exactly one of its keys is given."""
 
-    project: ResizeSettings | None = None
+    project: ProjectSettings | None = None
     select: ResizeSettings | None = None
     low_rank: LowRankSettings | None = None
     drop_layers: DropLayersSettings | None = None

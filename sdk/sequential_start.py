@@ -12,6 +12,7 @@ from math import ceil
 
 import torch
 from torch import Tensor
+from torch.fx import Node
 
 from edgefold.calibration import Batch, Moments
 from edgefold.dimensions import DimensionGraph
@@ -48,6 +49,7 @@ def refit_sequentially(
     reference: DimensionGraph | None = None,
     layer_map: Mapping[str, str] | None = None,
     frozen: Collection[str] = (),
+    factors: Mapping[Node, float] | None = None,
     ridge: float = RIDGE,
     positions: int = POSITIONS,
     progress: Progress | None = None,
@@ -67,6 +69,7 @@ def refit_sequentially(
         reference: the full-size graph whose sizes `maps` reduce; the teacher's unless the student has fewer layers.
         layer_map: module paths of the student -> of the teacher, where they differ.
         frozen: parameters that keep their start.
+        factors: of operators whose outputs are to be larger than the teacher's, see `find_compensations`.
         ridge: pull towards the start, relative to the inputs' mean variance; see `ridge_correction`.
         positions: unmasked positions of the calibration data to use; beyond that many, batches are left out evenly.
 
@@ -74,7 +77,7 @@ def refit_sequentially(
         InputError: activations that are not finite; names the layer.
     """
     reference = reference or teacher
-    points, lost = find_fit_points(student, teacher, reference, maps, layer_map or {}, frozen)
+    points, lost = find_fit_points(student, teacher, reference, maps, layer_map or {}, frozen, factors or {})
     if not points:
         logger.warning("No layer of the student could be aligned with the teacher's; it keeps its plain start.")
         return {}
@@ -157,7 +160,7 @@ class _Fitting:
         wanted = mapped(rows(self._teacher.value(i, point.target), point.axis, batch), point.layout, self._maps)
         _check_finite(wanted, f"the teacher at {point.name}")
         _check_finite(found, f"the student at {point.name}")
-        return found, wanted.to(found.device) - found
+        return found, point.factor * wanted.to(found.device) - found
 
     def _read(self, i: int, point: FitPoint) -> Tensor:
         """The product's inputs, (n, in)."""

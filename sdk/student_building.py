@@ -2,6 +2,8 @@
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Selec
 from edgefold.resizing import resize_module
 from edgefold.restructuring import restructure
 from edgefold.sequential_start import Progress, refit_sequentially
+from edgefold.size_constants import compensated, find_compensations
 from edgefold.students import MODES, Structure, Student
 
 STARTS = ("sequential", "pca")
@@ -66,28 +69,32 @@ def build_student(
     if hasattr(teacher, "generation_config"):  # no part of the configuration that the smaller model was built from
         resized.module.generation_config = copy.deepcopy(teacher.generation_config)
     factor_pairs = find_factor_pairs(resized.module, [step for step in plan.steps if isinstance(step, LowRank)])
-    plain = start_student(reduced.module, graph, resized.sizes, _projected(graph, plan), factor_pairs, batches)
+    plain = start_student(
+        reduced.module, graph, resized.sizes, _emphasis(graph, plan, reduced.module), factor_pairs, batches
+    )
     _load(resized.module, plain.weights)
     factorized = tuple(FactorPair(name, left.shape[1]) for name, (left, _) in plain.factors.items())
     warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factorized))
     for pair in factorized:
         factorize(resized.module, pair, *plain.factors[pair.module])
-    if start == "sequential" and plan.steps:
-        teacher_graph = trace(teacher, inputs) if reduced.layers else graph
-        frozen = () if mode == "weights" else plain.sources
-        _load(
-            resized.module,
-            refit_sequentially(
-                teacher_graph,
-                trace(resized.module, inputs),
+    if plan.steps:
+        smaller = trace(resized.module, inputs)
+        composed = () if mode == "weights" else plain.sources
+        factors = find_compensations(smaller, graph, composed)
+        _load(resized.module, compensated(smaller, factors))
+        if start == "sequential":
+            refitted = refit_sequentially(
+                trace(teacher, inputs) if reduced.layers else graph,
+                smaller,
                 plain.maps,
                 batches,
                 reference=graph,
                 layer_map={**reduced.layers, **{f"{pair.module}.1": pair.module for pair in factorized}},
-                frozen=frozen,
+                frozen=composed,
+                factors=factors,
                 progress=progress,
-            ),
-        )
+            )
+            _load(resized.module, refitted)
     steps = [step for step in plan.steps if isinstance(step, Bottleneck)]
     structure = Structure(
         plan,
@@ -170,8 +177,19 @@ def _about_groups(name: str, names: Sequence[str]) -> str:
     return f" {name} counts groups of query heads that share a key and a value; how many each has is {queries}."
 
 
-def _projected(graph: DimensionGraph, plan: Plan) -> set[str]:
-    return {d.name for step in plan.steps if isinstance(step, Project) for d in graph.match(step.dimension)}
+def _emphasis(graph: DimensionGraph, plan: Plan, module: nn.Module) -> dict[str, Mapping[str, float]]:
+    """What counts for the start of each projected dimension."""
+    paths = [path for path, _ in module.named_modules() if path]
+    steps = [step for step in plan.steps if isinstance(step, Project)]
+    for step in steps:
+        for where in step.emphasis or {}:
+            if not any(fnmatchcase(path, where) for path in paths):
+                near = get_close_matches(where, paths, n=1)
+                raise InputError(
+                    f"Project({step.dimension!r}, emphasis={{{where!r}: ...}}) matches no module; give a module's path "
+                    f"or a glob{f', such as {near[0]}' if near else ''}."
+                )
+    return {d.name: step.emphasis or {} for step in steps for d in graph.match(step.dimension)}
 
 
 def _load(module: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -105,7 +105,7 @@ def test_uniform_plans_are_described_by_the_configuration(name: str) -> None:
     assert not isinstance(student.module, GraphModule)
 
 
-@pytest.mark.parametrize("family", ["hidden", "heads", "head_dim"])
+@pytest.mark.parametrize("family", ["hidden", "heads", "head_dim", "value_dim"])
 def test_sizes_written_as_literals_are_rewritten_in_the_traced_graph(family: str) -> None:
     model, inputs = make("literals")
     graph = trace(model, inputs)

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 from edgefold.dimensions import trace
+from edgefold.errors import InputError
 from edgefold.plans import Plan, Project, Select
 from edgefold.student_building import build_student
 
@@ -50,3 +52,32 @@ def test_selection_keeps_the_neurons_that_matter() -> None:
     x = {"input": torch.randn(100, 5, dtype=torch.float64)}
     student = build_student(teacher, Plan([Select("units", 10)]), x, [x])
     torch.testing.assert_close(student(**x), teacher(**x), rtol=1e-3, atol=1e-4)
+
+
+def test_an_emphasised_layer_loses_less(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
+    from edgefold.distillation import captured_outputs
+
+    teacher, batch = make_bert(), text_batch(16, 12, 5)
+    paths = [f"encoder.layer.{layer}.output.LayerNorm" for layer in (0, 1)]
+    with captured_outputs(teacher, [f"bert.{path}" for path in paths]) as hidden, torch.no_grad():
+        teacher(**batch)
+    mask = batch["attention_mask"].bool()
+
+    def lost(layer: int, emphasis: dict[str, float] | None) -> float:
+        plan = Plan([Project("hidden", 8, emphasis=emphasis)])
+        projection = build_student(teacher, plan, text_batch(), [batch], start="pca").projection("hidden")
+        assert projection is not None
+        rows = hidden[f"bert.{paths[layer]}"][mask]
+        rows = rows - rows.mean(0)
+        return float((rows - rows @ projection @ projection.T).square().sum().detach())
+
+    for layer in (0, 1):
+        assert lost(layer, {f"*.{paths[layer]}": 50.0}) < lost(layer, None)
+
+
+def test_emphasis_that_matches_no_module_is_refused(
+    make_bert: Callable[..., Any], text_batch: Callable[..., Any]
+) -> None:
+    plan = Plan([Project("hidden", 8, emphasis={"bert.encoder.layer.7": 3})])
+    with pytest.raises(InputError, match=r"'bert\.encoder\.layer\.7'.*matches no module.*such as bert\.encoder\.layer"):
+        build_student(make_bert(), plan, text_batch(), [text_batch()])

@@ -1,8 +1,8 @@
 """What a training step costs when its weights are composed, against a dense step of the folded student, paired.
 
-A model of MiniLM-L6's size at a third of its width (128 / 512 / 4 heads), batch 32 x 128 tokens, AdamW; the goal is a
-ratio of at most 1.25. One step of each in turn, processor time, the median of the pairs' ratios. Mode "all" trains
-three times as many weights as the dense step, so its optimizer alone costs some .05 of the ratio.
+A model of MiniLM-L6's size at a third of its width (128 / 512 / 4 heads), batch 32 x 128 tokens, fused AdamW as the
+Trainer takes by default; the goal is a ratio of at most 1.25. One step of each in turn, processor time, the median of the
+pairs' ratios. Mode "all" trains three times as many weights as the dense step: with AdamW unfused it is at 1.3.
 """
 
 import time
@@ -21,7 +21,7 @@ from edgefold.student_building import build_student
 
 PAIRS = 12
 BATCH, SEQUENCE = 32, 128
-LIMITS = {"projection": 1.25, "all": 1.5}
+LIMIT = 1.25
 PLAN = Plan([Project("hidden", 128), Select("ffn", 512), Select("heads", 4)])
 
 
@@ -33,7 +33,7 @@ def batch_of(rows: int, seed: int) -> dict[str, Tensor]:
 
 def stepper(model: nn.Module) -> Callable[[int], float]:
     """A function that takes one training step and returns its processor seconds."""
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True)
 
     def step(seed: int) -> float:
         batch = batch_of(BATCH, seed)
@@ -66,4 +66,4 @@ def test_a_projected_step_against_a_dense_step(mode: str, teacher: nn.Module) ->
         f"\nmode {mode}: projected {median(a for a, _ in pairs):.3f} s, dense {median(b for _, b in pairs):.3f} s a "
         f"step; ratio {median(ratios):.3f} (quartiles {low:.3f} to {high:.3f})"
     )
-    assert median(ratios) < LIMITS[mode]
+    assert median(ratios) < LIMIT
