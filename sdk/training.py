@@ -65,6 +65,11 @@ class CompressionTrainer(Trainer):
     ) -> None:
         self.objective: Objective = objective or Objective()
         self._check(teacher, teacher_tokenizer, trainer_arguments.get("processing_class"))
+        if teacher_cache_folder is not None and not hasattr(train_dataset, "__len__"):
+            raise InputError(
+                f"teacher_cache_folder={str(teacher_cache_folder)!r} needs training data that can be numbered; got "
+                f"{type(train_dataset).__name__} without a length. Leave it out, so that the teacher runs in each step."
+            )
         cached = self.objective.needs_teacher and (teacher_cache_gib > 0 or teacher_cache_folder is not None)
         in_memory = cached and teacher_cache_folder is None
         self.cache: TeacherCache | TeacherFiles | None = (
@@ -143,7 +148,8 @@ class CompressionTrainer(Trainer):
     def _open_cache(self, folder: Path) -> TeacherFiles:
         """The teacher's outputs on disk; the first process writes them where they are not there."""
         assert self.teacher is not None
-        dataset, size = self.train_dataset, self.args.per_device_eval_batch_size
+        dataset: Any = self.train_dataset
+        size = self.args.per_device_eval_batch_size
         left_out = (*self.label_names, EXAMPLE_IDS)
         key = {
             "the teacher": fingerprint_weights(self.teacher),

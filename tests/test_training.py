@@ -326,6 +326,12 @@ def test_other_tokenizers_are_refused(teacher: Any, rows: Any, text_batch: Calla
         )
 
 
+def test_data_without_a_length_are_not_recorded(teacher: Any, text_batch: Callable[..., Any], tmp_path: Path) -> None:
+    student = make_student(teacher, text_batch)
+    with pytest.raises(InputError, match=r"teacher_cache_folder='out' needs training data that can be numbered; got"):
+        make_trainer(student, teacher, (row for row in ()), tmp_path, teacher_cache_folder="out")
+
+
 def test_what_is_missing_is_said(teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path) -> None:
     student = make_student(teacher, text_batch)
     with pytest.raises(InputError, match="needs a teacher; pass teacher="):
