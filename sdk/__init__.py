@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgefold.checkpoints import load_student, save_student
     from edgefold.dimensions import Dimension, DimensionGraph, trace
-    from edgefold.distillation import Objective
+    from edgefold.distillation import Contrast, Objective
     from edgefold.errors import DeviceError, EdgefoldError, GateError, InputError
     from edgefold.folding import fold
     from edgefold.hardware_sizes import round_up
@@ -26,6 +26,7 @@ _HOME = {
     "Block": "mask_steps",
     "Bottleneck": "plans",
     "CompressionTrainer": "training",
+    "Contrast": "distillation",
     "DeviceError": "errors",
     "Dimension": "dimensions",
     "DimensionGraph": "dimensions",
@@ -59,6 +60,7 @@ __all__ = [
     "Block",
     "Bottleneck",
     "CompressionTrainer",
+    "Contrast",
     "DeviceError",
     "Dimension",
     "DimensionGraph",

@@ -14,10 +14,10 @@ import torch
 
 from edgefold.checkpoints import save_student
 from edgefold.dimensions import Dimension, trace
-from edgefold.distillation import Objective, logits_of
+from edgefold.distillation import Contrast, Objective, logits_of
 from edgefold.errors import GateError, InputError
 from edgefold.folding import fold
-from edgefold.recipes import Recipe, dump_recipe, load_recipe
+from edgefold.recipes import ObjectiveSettings, Recipe, dump_recipe, load_recipe
 from edgefold.staging import check_output_folder, staged_folder
 from edgefold.student_building import build_student
 from edgefold.students import Student
@@ -107,11 +107,12 @@ def compress(
     trainer = CompressionTrainer(
         student.train(),
         teacher=teacher,
-        objective=Objective(**recipe.objective.model_dump()),
+        objective=to_objective(recipe.objective),
         args=training_arguments(recipe.training, work / "checkpoints", True, task.label_names, by_length),
         train_dataset=train,
         data_collator=collate,
-        teacher_cache_gib=TEACHER_CACHE_GIB if task.is_cacheable else 0.0,
+        teacher_cache_gib=recipe.teacher_cache.memory_gib if task.is_cacheable else 0.0,
+        teacher_cache_folder=recipe.teacher_cache.folder,
     )
     watch(trainer, "train", progress)
     evaluate_every_epoch(trainer, lambda: task.evaluate(student, validation, collate))
@@ -133,6 +134,11 @@ def compress(
     _save(result, recipe, plain, processor, inputs, overwrite)
     shutil.rmtree(work, ignore_errors=True)
     return result
+
+
+def to_objective(settings: ObjectiveSettings) -> Objective:
+    """The objective that a recipe's section describes."""
+    return Objective(**{**settings.model_dump(), "contrast": Contrast(**settings.contrast.model_dump())})
 
 
 def _check_work_folder(out: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Path:

@@ -95,7 +95,7 @@ class MatchFinder:
         grid = torch.arange(axis_size(factors)).reshape([factor.size for factor in factors])
         for position, factor in enumerate(factors):
             if isinstance(selection := maps.get(factor.dimension), Selection):
-                grid = selection.apply(grid, position, position)
+                grid = grid.index_select(position, selection.indices)
         return tuple(grid.flatten().tolist())
 
     def _ends_along(self, path: str, dimension: str) -> bool:

@@ -131,6 +131,18 @@ class PlanStep(Section):
         return next((STEPS[key](**settings.model_dump()) for key, settings in given.items()), None)
 
 
+LayerIndex = Annotated[int, Field(strict=True, ge=0)]
+
+
+class ContrastSettings(Section):
+    """Which vectors a contrastive term draws together."""
+
+    positives: Literal["teacher", "dropout", "labels"] = "teacher"
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
+    pooling: Literal["mean", "cls", "last"] = "mean"
+    at: Name | None = None
+
+
 class ObjectiveSettings(Section):
     """Weights of the terms of the loss."""
 
@@ -142,10 +154,25 @@ class ObjectiveSettings(Section):
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     l1: Weight = 0.0
     l2: Weight = 0.0
+    attention: Weight = 0.0
+    """Of matching attention maps."""
+    relations: Weight = 0.0
+    """Of matching relations among queries, keys and values of the last layers."""
+    embeddings: Weight = 0.0
+    """Of matching what enters the first layer."""
+    cosine: Weight = 0.0
+    """Of matching the directions of hidden states."""
+    contrastive: Weight = 0.0
+    contrast: ContrastSettings = ContrastSettings()
+    """Which form `contrastive` takes."""
+    layer_map: Literal["auto", "uniform", "last"] | tuple[tuple[LayerIndex, LayerIndex], ...] = "auto"
+    """Student layers -> teacher layers; or pairs of indices."""
+    relation_heads: Count | None = None
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> "ObjectiveSettings":
-        if self.task + self.logits + self.hidden == 0:
+        terms = (self.task, self.logits, self.hidden, self.attention, self.relations, self.embeddings, self.cosine)
+        if sum(terms) + self.contrastive == 0:
             raise ValueError("task, logits and hidden are all 0, so there is nothing to learn from; set one above 0")
         return self
 
@@ -175,6 +202,20 @@ class VocabularySettings(Section):
     """How often a token must occur to count as used."""
 
 
+class TeacherCacheSettings(Section):
+    """Where the teacher's outputs are kept, so that its forward pass is paid for once per example."""
+
+    memory_gib: Weight = 4.0
+    """At most, in memory; 0 computes them anew in every epoch."""
+    folder: Path | None = None
+    """On disk instead, for every run with this teacher and these data."""
+
+    @field_validator("folder")
+    @classmethod
+    def _resolve(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return value if value is None else _resolve_path(value, info)
+
+
 class CalibrationSettings(Section):
     """How much training text the student starts from, and how."""
 
@@ -195,6 +236,7 @@ class Recipe(Section):
     objective: ObjectiveSettings = ObjectiveSettings()
     training: TrainingSettings = TrainingSettings()
     calibration: CalibrationSettings = CalibrationSettings()
+    teacher_cache: TeacherCacheSettings = TeacherCacheSettings()
     vocabulary: VocabularySettings | None = None
     """Leave it out to keep the teacher's vocabulary."""
 

@@ -67,6 +67,11 @@ class CompressionTrainer(Trainer):
     ) -> None:
         self.objective: Objective = objective or Objective()
         self._check(teacher, teacher_tokenizer, trainer_arguments.get("processing_class"))
+        if teacher_cache_folder is not None and not hasattr(train_dataset, "__len__"):
+            raise InputError(
+                f"teacher_cache_folder={str(teacher_cache_folder)!r} needs training data that can be numbered; got "
+                f"{type(train_dataset).__name__} without a length. Leave it out, so that the teacher runs in each step."
+            )
         self.penalties = PenaltyTerms(self.objective.all_penalties, student)
         cached = self.objective.needs_teacher and (teacher_cache_gib > 0 or teacher_cache_folder is not None)
         in_memory = cached and teacher_cache_folder is None

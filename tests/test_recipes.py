@@ -74,6 +74,29 @@ def test_mask_steps(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "resolved.yaml") == recipe
 
 
+def test_objectives_and_teacher_caches(tmp_path: Path) -> None:
+    from edgefold.compression import to_objective
+    from edgefold.distillation import Contrast, Objective
+
+    text = MINIMAL + (
+        "objective: {attention: 1, contrastive: 0.1, contrast: {positives: labels, pooling: cls}, "
+        "layer_map: [[0, 1], [1, 3]], relation_heads: 4}\nteacher_cache: {memory_gib: 0, folder: cache}\n"
+    )
+    recipe = load_recipe(write(tmp_path, text))
+    expected = Objective(
+        attention=1,
+        contrastive=0.1,
+        contrast=Contrast("labels", pooling="cls"),
+        layer_map=((0, 1), (1, 3)),
+        relation_heads=4,
+    )
+    assert to_objective(recipe.objective) == expected
+    assert (recipe.teacher_cache.memory_gib, recipe.teacher_cache.folder) == (0, tmp_path / "cache")
+    dump_recipe(recipe, tmp_path / "resolved.yaml")
+    assert load_recipe(tmp_path / "resolved.yaml") == recipe
+    assert to_objective(load_recipe(write(tmp_path, MINIMAL)).objective) == Objective()
+
+
 def test_numbers_that_yaml_reads_as_text(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, MINIMAL + "training: {learning_rate: 8e-4, bf16: true}\n"))
     assert recipe.training.learning_rate == 8e-4
@@ -117,6 +140,10 @@ def test_a_recipe_is_immutable(tmp_path: Path) -> None:
             "training.mode is 'weight'; it should be 'weights', 'projection' or 'all'",
         ),
         (MINIMAL + "objective: {task: 0, logits: 0, hidden: 0}\n", "objective: task, logits and hidden are all 0"),
+        (
+            MINIMAL + "objective: {contrast: {positives: label}}\n",
+            "objective.contrast.positives is 'label'; it should be 'teacher', 'dropout' or 'labels'",
+        ),
         (MINIMAL + "objective: {l1: -0.1}\n", "objective.l1 is -0.1; it should be greater than or equal to 0"),
         (
             MINIMAL + "  - {}\n",

@@ -1,6 +1,6 @@
 """The terms of the loss between a student and its teacher, from what both computed on one batch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -73,10 +73,14 @@ class Distillation:
 
         return {name: repeated(value) for name, value in inputs.items()}
 
-    def run_student(self, model: Callable[..., Any], views: Mapping[str, Any]) -> Observation:
-        """One pass of the student (`model`: itself or a wrapper) over all views of a batch."""
+    def run_student(self, model: Callable[..., Any], views: Mapping[str, Any], also: Sequence[str] = ()) -> Observation:
+        """One pass of the student (`model`: itself or a wrapper) over all views of a batch.
+
+        Args:
+            also: more places whose values are wanted.
+        """
         module = self._student.module if isinstance(self._student, Student) else self._student
-        return observe(model, module, views, self.student_places, self.student_layers)
+        return observe(model, module, views, [*self.student_places, *also], self.student_layers)
 
     def run_teacher(self, teacher: nn.Module, inputs: Mapping[str, Any]) -> TeacherOutputs:
         with torch.no_grad():
