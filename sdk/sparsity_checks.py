@@ -17,8 +17,9 @@ def check_nm(weights: nn.Module | Mapping[str, Tensor], n: int, m: int, where: s
     """Refuse weights of which more than n of m consecutive inputs of an output are not zero; returns how many hold.
 
     Args:
-        weights: a module, whose linear and convolutional layers are checked, but for those whose inputs `m` does not
-            divide: no hardware takes these for sparse; or tensors (outputs, inputs, *kernel) by name.
+        weights: a module, whose linear and convolutional layers are checked, but for those that NM leaves dense:
+            convolutions of several groups, and layers whose inputs `m` does not divide; or tensors
+            (outputs, inputs, *kernel) by name.
         where: a layer's qualified name, a part of it between dots, or a glob.
 
     Raises:
@@ -40,8 +41,11 @@ def _matrices(weights: nn.Module | Mapping[str, Tensor], m: int) -> Iterator[tup
     """Every weight with its name as (rows, inputs)."""
     if isinstance(weights, nn.Module):
         for name, layer in weights.named_modules():
-            axis, weight = INPUT_AXIS.get(type(layer)), getattr(layer, "weight", None)
-            if axis is not None and isinstance(weight, Tensor) and weight.shape[axis] % m == 0:
+            axis = next((axis for kind, axis in INPUT_AXIS.items() if isinstance(layer, kind)), None)
+            if axis is None or getattr(layer, "groups", 1) > 1:
+                continue
+            weight = layer.weight
+            if isinstance(weight, Tensor) and weight.shape[axis] % m == 0:
                 yield name, as_matrix(weight.detach(), axis)
         return
     for name, weight in weights.items():

@@ -16,9 +16,8 @@ def pattern(outputs: int, inputs: int) -> torch.Tensor:
 
 @pytest.fixture
 def net() -> nn.Module:
-    net = nn.ModuleDict(
-        {"line": nn.Linear(8, 6), "turned": Conv1D(6, 8), "image": nn.Conv2d(8, 6, 3), "odd": nn.Linear(6, 3)}
-    )
+    net = nn.ModuleDict({"line": nn.Linear(8, 6), "turned": Conv1D(6, 8), "image": nn.Conv2d(8, 6, 3)})
+    net.update({"odd": nn.Linear(6, 3), "groups": nn.Conv1d(8, 8, 1, groups=2)})
     with torch.no_grad():
         net["line"].weight.copy_(pattern(6, 8))
         net["turned"].weight.copy_(pattern(6, 8).T)
