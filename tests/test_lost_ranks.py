@@ -41,6 +41,7 @@ class Layers(nn.Module):
         self.low, self.full, self.high = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 64)
         self.first, self.tied = nn.Linear(64, 64), nn.Linear(64, 64)
         self.tied.weight = self.first.weight
+        self.double()
         with torch.no_grad():
             self.low.weight.copy_(low(64, 64, 7))
             self.high.weight.copy_(low(64, 64, 30))
