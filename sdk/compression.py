@@ -18,6 +18,7 @@ from edgefold.distillation import Objective
 from edgefold.errors import GateError, InputError
 from edgefold.folding import fold
 from edgefold.recipes import Recipe, dump_recipe, load_recipe
+from edgefold.sparsity import sparsity_figures, weight_table
 from edgefold.staging import check_output_folder, staged_folder
 from edgefold.student_building import build_student
 from edgefold.students import Student
@@ -50,6 +51,8 @@ class CompressionResult:
     curve: list[CurvePoint] = field(default_factory=list)
     dimensions: list[dict[str, Any]] = field(default_factory=list)
     """Name, kind, old and new size of every resized dimension."""
+    weights: list[dict[str, Any]] = field(default_factory=list)
+    """Where there were penalties: name, shape, share of zeros of every matrix, and its rank if that was penalised."""
 
 
 def compress(
@@ -103,7 +106,7 @@ def compress(
     trainer = CompressionTrainer(
         student.train(),
         teacher=teacher,
-        objective=Objective(**recipe.objective.model_dump()),
+        objective=Objective(**recipe.objective.model_dump(), penalties=recipe.to_penalties()),
         args=training_arguments(recipe.training, work / "checkpoints", checkpoints=True),
         train_dataset=train,
         eval_dataset=validation,
@@ -118,13 +121,16 @@ def compress(
     student.eval().cpu()
 
     plain = fold(student)
+    if recipe.penalties:
+        metrics |= sparsity_figures(fold(student, remove_dead=False), plain)
     metrics["fold_error"] = _fold_error(student, plain, validation.batches(tokenizer, 16, 64))
     metrics["validation_accuracy"] = accuracy(plain, validation, tokenizer)
     metrics["test_accuracy"] = accuracy(plain, test, tokenizer)
     metrics["teacher_test_accuracy"] = _accuracy_of_whole(*whole, splits, recipe)
     metrics["seconds"] = time.perf_counter() - started
     dimensions = _resized(student, list(trace(teacher, inputs).dimensions))
-    result = CompressionResult(out, metrics, curve(trainer), dimensions)
+    weights = weight_table(plain, _lowers_ranks(recipe)) if recipe.penalties else []
+    result = CompressionResult(out, metrics, curve(trainer), dimensions, weights)
     _save(result, recipe, plain, tokenizer, overwrite)
     shutil.rmtree(work, ignore_errors=True)
     return result
@@ -224,6 +230,10 @@ def _resized(student: Student, dimensions: list[Dimension]) -> list[dict[str, An
     ]
 
 
+def _lowers_ranks(recipe: Recipe) -> bool:
+    return any(entry.nuclear_norm is not None for entry in recipe.penalties)
+
+
 def _save(result: CompressionResult, recipe: Recipe, plain: torch.nn.Module, tokenizer: Any, overwrite: bool) -> None:
     """The student's folder with the resolved recipe, metrics and training curve beside the model."""
     lineage = {
@@ -238,5 +248,5 @@ def _save(result: CompressionResult, recipe: Recipe, plain: torch.nn.Module, tok
         (folder / "metrics.json").write_text(json.dumps(result.metrics, indent=2) + "\n")
         points = [dataclasses.asdict(point) for point in result.curve]
         (folder / "training.json").write_text(
-            json.dumps({"curve": points, "dimensions": result.dimensions}, indent=2) + "\n"
+            json.dumps({"curve": points, "dimensions": result.dimensions, "weights": result.weights}, indent=2) + "\n"
         )

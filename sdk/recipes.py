@@ -2,16 +2,20 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from edgefold.errors import InputError
+from edgefold.penalty_settings import PenaltyEntry
 from edgefold.plans import STEPS, Plan, Step
 from edgefold.recipe_errors import describe_errors
 from edgefold.recipe_yaml import YamlDocument, parse_yaml
 from edgefold.staging import staged_file
+
+if TYPE_CHECKING:
+    from edgefold.penalties import Penalty
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -172,6 +176,8 @@ class Recipe(Section):
     data: DataSettings
     plan: Annotated[tuple[PlanStep, ...], Field(min_length=1)]
     objective: ObjectiveSettings = ObjectiveSettings()
+    penalties: tuple[PenaltyEntry, ...] = ()
+    """Beside the objective: further terms of the loss, and proximal steps after the optimizer's."""
     training: TrainingSettings = TrainingSettings()
     calibration: CalibrationSettings = CalibrationSettings()
     vocabulary: VocabularySettings | None = None
@@ -185,6 +191,10 @@ class Recipe(Section):
     def to_plan(self) -> Plan:
         """The plan that `build_student` takes."""
         return Plan([step for entry in self.plan if (step := entry.to_step())])
+
+    def to_penalties(self) -> "tuple[Penalty, ...]":
+        """The penalties that an Objective takes; imports torch."""
+        return tuple(entry.to_penalty() for entry in self.penalties)
 
     def check_paths(self) -> None:
         """Refuse, before any work is done, a recipe whose teacher or data are not there.

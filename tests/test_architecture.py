@@ -33,7 +33,7 @@ ALLOWED = {
 }
 """Package -> the modules of ours, or packages with all their modules, that it may import. "edgefold" is sdk/ alone."""
 
-WITHOUT_TORCH = ("artifacts", "errors", "plans", "recipes", "reports", "staging", "text_data")
+WITHOUT_TORCH = ("artifacts", "errors", "penalty_settings", "plans", "recipes", "reports", "staging", "text_data")
 """Modules of sdk/ that a device, or a command before its work begins, imports without torch."""
 WITH_TORCH = ("demo_job", "demo_measurement", "demo_rivals", "export_job", "models", "tokenizers")
 """The work behind commands of sdk/cli/ that need torch or transformers; commands import it inside their functions."""

@@ -6,6 +6,16 @@ import pytest
 import yaml
 
 from edgefold.errors import InputError
+from edgefold.penalties import (
+    L1,
+    PENALTIES,
+    ActivationL1,
+    ElasticNet,
+    GroupLasso,
+    NuclearNorm,
+    Orthogonality,
+)
+from edgefold.penalty_settings import PenaltyEntry
 from edgefold.plans import Bottleneck, DropLayers, LowRank, Project, Select, ShareLayers
 from edgefold.recipes import dump_recipe, load_recipe
 
@@ -61,6 +71,26 @@ def test_structural_steps(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "resolved.yaml") == recipe
 
 
+def test_penalties(tmp_path: Path) -> None:
+    text = MINIMAL + (
+        "penalties:\n  - l1: {strength: 1e-4}\n  - nuclear_norm: {strength: 1.0, where: query, every: 5}\n"
+        "  - group_lasso: {strength: 0.1, groups: ffn}\n  - elastic_net: {strength: 2, l1_share: 1, proximal: false}\n"
+        "  - orthogonality: {strength: 0.1}\n  - activation_l1: {strength: 0.1, where: intermediate}\n"
+    )
+    recipe = load_recipe(write(tmp_path, text))
+    assert recipe.to_penalties() == (
+        L1(1e-4),
+        NuclearNorm(1.0, "query", every=5),
+        GroupLasso(0.1, "ffn"),
+        ElasticNet(2.0, 1.0, proximal=False),
+        Orthogonality(0.1),
+        ActivationL1(0.1, "intermediate"),
+    )
+    assert list(PenaltyEntry.model_fields) == list(PENALTIES)
+    dump_recipe(recipe, tmp_path / "resolved.yaml")
+    assert load_recipe(tmp_path / "resolved.yaml") == recipe
+
+
 def test_numbers_that_yaml_reads_as_text(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, MINIMAL + "training: {learning_rate: 8e-4, bf16: true}\n"))
     assert recipe.training.learning_rate == 8e-4
@@ -112,6 +142,10 @@ def test_a_recipe_is_immutable(tmp_path: Path) -> None:
         (MINIMAL + "  - drop_layers: {keep: [0], every: 2}\n", "plan[1]: DropLayers(keep=(0,), every=2) needs exactly"),
         (MINIMAL + "  - low_rank: {where: a}\n", "LowRank('a', rank=None, energy=None) needs exactly one of rank and"),
         (MINIMAL + "  - drop_layer: {every: 2}\n", "plan[1].drop_layer is no known key; did you mean plan[1].drop_l"),
+        (MINIMAL + "penalties: [{}]\n", "penalties[0]: a penalty has exactly one of l1, l2, elastic_net, nuclear_norm"),
+        (MINIMAL + "penalties: [l1: {strength: -1}]\n", "penalties[0].l1.strength is -1; it should be greater than"),
+        (MINIMAL + "penalties: [l3: {strength: 1}]\n", "penalties[0].l3 is no known key; did you mean penalties[0].l"),
+        (MINIMAL + "penalties: [l1: {where: a}]\n", "penalties[0].l1.strength is missing"),
         (MINIMAL + "vocabulary: {keep: all}\n", "vocabulary.keep is 'all'; it should be 'used'"),
         (MINIMAL + "  - {project: {dimension: a, size: 1}, select: {dimension: a, size: 1}}\n", "got project, select"),
         (MINIMAL.replace("teacher: teacher\n", ""), "teacher is missing"),
