@@ -27,13 +27,21 @@ LEAF_AXES: dict[type[nn.Module], tuple[tuple[str, int], ...]] = {
 """torch's own layers: which attribute repeats which axis of `weight`."""
 
 
+Values = tuple[int, ...]
+"""Of one attribute, in each module of a group."""
+
+
 @dataclass(frozen=True)
 class Group:
-    """One attribute with one value in all modules of one class: they change together."""
+    """One attribute with one value in all modules of one class: they change together, each to the size that it sees."""
 
     attribute: str
     value: int
     modules: tuple[str, ...]
+
+    @property
+    def unchanged(self) -> Values:
+        return (self.value,) * len(self.modules)
 
 
 def patch_attributes(
@@ -65,15 +73,15 @@ def patch_attributes(
 def _patched(
     model: nn.Module,
     certain: Sequence[AttributeEdit],
-    chosen: Mapping[Group, int],
+    chosen: Mapping[Group, Values],
     shapes: Mapping[str, tuple[int, ...]],
     inputs: Mapping[str, Tensor],
 ) -> tuple[nn.Module, tuple[AttributeEdit, ...]]:
     """A patched copy that has run once, with its edits."""
     guessed = [
         AttributeEdit(path, group.attribute, value)
-        for group, value in chosen.items()
-        for path in group.modules
+        for group, values in chosen.items()
+        for path, value in zip(group.modules, values, strict=True)
         if value != group.value
     ]
     edits = (*certain, *guessed)
@@ -87,16 +95,16 @@ def _without_needless(
     model: nn.Module,
     graph: DimensionGraph,
     certain: Sequence[AttributeEdit],
-    chosen: Mapping[Group, int],
+    chosen: Mapping[Group, Values],
     shapes: Mapping[str, tuple[int, ...]],
     inputs: Mapping[str, Tensor],
     changed: Mapping[str, int],
-) -> dict[Group, int]:
+) -> dict[Group, Values]:
     """Take back each change that alters the function although the shapes do not need it: a number that only looked like
     a size (a factor, a count of repeats) keeps the teacher's value."""
     kept = dict(chosen)
-    for group in [group for group, value in chosen.items() if value != group.value]:
-        trial = {**kept, group: group.value}
+    for group in [group for group, values in chosen.items() if values != group.unchanged]:
+        trial = {**kept, group: group.unchanged}
         try:
             module, _ = _patched(model, certain, trial, shapes, inputs)
         except Exception:  # it is needed
@@ -122,7 +130,7 @@ def _same_function(a: nn.Module, b: nn.Module, inputs: Mapping[str, Tensor]) -> 
 
 def _attribute_choices(
     model: nn.Module, graph: DimensionGraph, shapes: Mapping[str, tuple[int, ...]], changed: Mapping[str, int]
-) -> tuple[list[AttributeEdit], dict[Group, list[int]]]:
+) -> tuple[list[AttributeEdit], dict[Group, list[Values]]]:
     """The certain edits of torch's own layers, and for the other modules' size attributes what each may become."""
     certain: list[AttributeEdit] = []
     found: dict[tuple[str, str, int], list[str]] = {}
@@ -140,12 +148,18 @@ def _attribute_choices(
             if isinstance(value, int) and not isinstance(value, bool) and not attribute.startswith("_"):
                 found.setdefault((type(module).__name__, attribute, value), []).append(path)
     new = replacements(graph, changed)
-    choices = {
-        Group(attribute, value, tuple(paths)): [*new[value], value]
-        for (_, attribute, value), paths in found.items()
-        if value in new
-    }
-    return certain, choices
+    groups = [Group(attribute, value, tuple(paths)) for (_, attribute, value), paths in found.items() if value in new]
+    return certain, {group: _values(group, graph, new[group.value], changed) for group in groups}
+
+
+def _values(group: Group, graph: DimensionGraph, new: Sequence[int], changed: Mapping[str, int]) -> list[Values]:
+    """What the attribute may become in each module: first the new size of what has parameters there, as where layers
+    differ; then one size for all; then what it was."""
+    local = tuple(
+        replacements(graph, changed, within=path).get(group.value, [group.value])[0] for path in group.modules
+    )
+    alike = [(value,) * len(group.modules) for value in new]
+    return list(dict.fromkeys([*([local] if len(set(local)) > 1 else []), *alike, group.unchanged]))
 
 
 def _leaf_edits(

@@ -17,7 +17,8 @@ from edgefold.dimensions import Dimension, trace
 from edgefold.distillation import Contrast, Objective, logits_of
 from edgefold.errors import GateError, InputError
 from edgefold.folding import fold
-from edgefold.recipes import ObjectiveSettings, Recipe, dump_recipe, load_recipe
+from edgefold.recipes import Recipe, dump_recipe, load_recipe
+from edgefold.sparsity import sparsity_figures, weight_table
 from edgefold.staging import check_output_folder, staged_folder
 from edgefold.student_building import build_student
 from edgefold.students import Student
@@ -51,6 +52,8 @@ class CompressionResult:
     curve: list[CurvePoint] = field(default_factory=list)
     dimensions: list[dict[str, Any]] = field(default_factory=list)
     """Name, kind, old and new size of every resized dimension."""
+    weights: list[dict[str, Any]] = field(default_factory=list)
+    """Where there were penalties: name, shape, share of zeros of every matrix, and its rank if that was penalised."""
 
 
 def compress(
@@ -107,7 +110,7 @@ def compress(
     trainer = CompressionTrainer(
         student.train(),
         teacher=teacher,
-        objective=to_objective(recipe.objective),
+        objective=to_objective(recipe),
         args=training_arguments(recipe.training, work / "checkpoints", True, task.label_names, by_length),
         train_dataset=train,
         data_collator=collate,
@@ -122,6 +125,8 @@ def compress(
     student.eval().cpu()
 
     plain = fold(student)
+    if recipe.penalties:
+        metrics |= sparsity_figures(fold(student, remove_dead=False), plain)
     few = bare_batches(validation, collate, CALIBRATION_BATCH, 64, task.label_names)
     metrics["fold_error"] = _fold_error(student, plain, few)
     metrics |= _named("validation", task.evaluate(plain, validation, collate))
@@ -130,15 +135,18 @@ def compress(
     metrics |= _compared(task, metrics)
     metrics["seconds"] = time.perf_counter() - started
     dimensions = _resized(student, list(trace(teacher.cpu(), inputs).dimensions))
-    result = CompressionResult(out, metrics, curve(trainer), dimensions)
+    weights = weight_table(plain, _lowers_ranks(recipe)) if recipe.penalties else []
+    result = CompressionResult(out, metrics, curve(trainer), dimensions, weights)
     _save(result, recipe, plain, processor, inputs, overwrite)
     shutil.rmtree(work, ignore_errors=True)
     return result
 
 
-def to_objective(settings: ObjectiveSettings) -> Objective:
-    """The objective that a recipe's section describes."""
-    return Objective(**{**settings.model_dump(), "contrast": Contrast(**settings.contrast.model_dump())})
+def to_objective(recipe: Recipe) -> Objective:
+    """The objective that a recipe's sections describe."""
+    settings = recipe.objective
+    contrast = Contrast(**settings.contrast.model_dump())
+    return Objective(**{**settings.model_dump(), "contrast": contrast}, penalties=recipe.to_penalties())
 
 
 def _check_work_folder(out: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Path:
@@ -233,6 +241,10 @@ def _resized(student: Student, dimensions: list[Dimension]) -> list[dict[str, An
     ]
 
 
+def _lowers_ranks(recipe: Recipe) -> bool:
+    return any(entry.nuclear_norm is not None for entry in recipe.penalties)
+
+
 def _save(
     result: CompressionResult,
     recipe: Recipe,
@@ -255,5 +267,5 @@ def _save(
         (folder / "metrics.json").write_text(json.dumps(result.metrics, indent=2) + "\n")
         points = [dataclasses.asdict(point) for point in result.curve]
         (folder / "training.json").write_text(
-            json.dumps({"curve": points, "dimensions": result.dimensions}, indent=2) + "\n"
+            json.dumps({"curve": points, "dimensions": result.dimensions, "weights": result.weights}, indent=2) + "\n"
         )

@@ -8,6 +8,7 @@ sign, and the outputs must not change by a bit. What is cut out in the end is co
 
 import copy
 import logging
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -55,14 +56,8 @@ def remove_dead_coordinates(module: nn.Module, inputs: Mapping[str, Tensor], mul
         return module
     graph = trace(module, inputs)
     kept = _kept(module, graph, inputs, multiple_of)
-    smaller = _without(module, graph, inputs, kept)
-    if smaller is not None:
-        return smaller
-    for family in dict.fromkeys(name.split(".")[0] for name in kept):  # something in it stands in the way; not in all
-        own = {name: selection for name, selection in kept.items() if name.split(".")[0] == family}
-        if (smaller := _without(module, graph, inputs, own)) is not None:
-            module, graph = smaller, trace(smaller, inputs)
-    return module
+    _, smaller = _cut(module, graph, inputs, kept)
+    return module if smaller is None else smaller
 
 
 def may_have_died(module: nn.Module) -> bool:
@@ -94,7 +89,7 @@ def find_dead_coordinates(module: nn.Module, graph: DimensionGraph, inputs: Mapp
 
 
 def _is_counted(graph: DimensionGraph, dimension: Dimension) -> bool:
-    """Whether a norm takes means along it, in which zeros count; or it is a bottleneck's, which may be about to learn."""
+    """Whether a norm takes means along it, in which zeros count; or it is a bottleneck's, which may yet learn."""
     sources = [graph.node_layouts.get(norm.source, ()) for norm in graph.norms]
     normed = any(dimension.name in axis_names(layout[-1]) for layout in sources if layout)
     return normed or all(CHILD in member.parameter.split(".") for member in dimension.members)
@@ -127,21 +122,24 @@ def _is_indifferent(
     """Whether the outputs stay, to the bit, whatever stands in these slices at these coordinates."""
     expected = _outputs(module, inputs)
     changed = copy.deepcopy(module)
-    generator = torch.Generator().manual_seed(0)
-    parameters = dict(changed.named_parameters())
-    for sign in (1, -1, 1, -1):  # what a rectifier hides in one it shows in the other
-        state = generator.get_state() if sign > 0 else state
-        generator.set_state(state)
-        with torch.no_grad():
-            for coordinates, slices in changes:
-                for each in slices:
-                    rows = parameters[each.parameter].movedim(each.axis, 0)
-                    places = each.places[coordinates].flatten()
-                    noise = torch.randn(len(places), *rows.shape[1:], generator=generator, dtype=torch.float32)
-                    rows[places] = (sign * noise).to(rows.dtype)
+    for seed, sign in ((0, 1), (0, -1), (1, 1), (1, -1)):  # what a rectifier hides in one it shows in the other
+        _overwrite(changed, changes, seed, sign)
         if not all(map(_equal, _outputs(changed, inputs), expected)):
             return False
     return True
+
+
+def _overwrite(module: nn.Module, changes: Sequence[tuple[Tensor, Sequence[Slices]]], seed: int, sign: int) -> None:
+    """Normal noise times the sign in these slices at these coordinates, in place."""
+    generator = torch.Generator().manual_seed(seed)
+    parameters = dict(module.named_parameters())
+    with torch.no_grad():
+        for coordinates, slices in changes:
+            for each in slices:
+                rows = parameters[each.parameter].movedim(each.axis, 0)
+                places = each.places[coordinates].flatten()
+                noise = torch.randn(len(places), *rows.shape[1:], generator=generator)
+                rows[places] = (sign * noise).to(rows.dtype)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -169,6 +167,19 @@ def _kept(
     return kept
 
 
+def _cut(
+    module: nn.Module, graph: DimensionGraph, inputs: Mapping[str, Tensor], kept: Mapping[str, Selection]
+) -> tuple[Mapping[str, Selection], nn.Module | None]:
+    """The selections that can be made, all or what halving finds of them, and the module under these."""
+    smaller = _without(module, graph, inputs, kept)
+    if smaller is not None or len(kept) < 2:
+        return ({} if smaller is None else kept), smaller
+    names, middle = list(kept), len(kept) // 2
+    halves = [{name: kept[name] for name in half} for half in (names[:middle], names[middle:])]
+    possible = dict(ChainMap(*(dict(_cut(module, graph, inputs, half)[0]) for half in halves)))
+    return possible, _without(module, graph, inputs, possible)
+
+
 def _without(
     module: nn.Module, graph: DimensionGraph, inputs: Mapping[str, Tensor], kept: Mapping[str, Selection]
 ) -> nn.Module | None:
@@ -176,11 +187,11 @@ def _without(
     if not kept:
         return None
     try:
-        resized = resize_module(module, graph, inputs, {name: selection.size for name, selection in kept.items()})
+        resized = resize_module(
+            module, graph, inputs, {name: selection.size for name, selection in kept.items()}, may_follow=False
+        )
     except InputError as error:
         logger.info("Dead coordinates of %s stay: %s", ", ".join(kept), error)
-        return None
-    if resized.sizes.keys() != kept.keys():
         return None
     maps: dict[str, Map] = dict(kept)
     _fill(resized.module, module, graph, maps)

@@ -1,18 +1,24 @@
 """fold(student): evaluate every projection once, in float64, and leave plain modules that compute the same function."""
 
 import logging
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from edgefold.dead_coordinates import remove_dead_coordinates
 from edgefold.errors import InputError
+from edgefold.hardware_sizes import MULTIPLE
+from edgefold.lost_ranks import factorize_lost_ranks
 from edgefold.students import Student
 from edgefold.thin_products import merge_slow_pairs
 
 logger = logging.getLogger(__name__)
 
 
-def fold(student: Student, *, keep_slow_pairs: bool = False, remove_dead: bool = True) -> nn.Module:
+def fold(
+    student: Student, *, keep_slow_pairs: bool = False, remove_dead: bool = True, multiple_of: int = MULTIPLE
+) -> nn.Module:
     """The student as plain modules: nothing of edgefold is left in them, and nothing is composed at run time.
 
     W~ = P_b^T W P_a is evaluated on the CPU in float64 and cast once to the student's dtype. The student is not
@@ -20,6 +26,10 @@ def fold(student: Student, *, keep_slow_pairs: bool = False, remove_dead: bool =
 
     Args:
         keep_slow_pairs: whether a factor pair stays one even where the dense product is faster, see `thin_products`.
+        remove_dead: whether neurons, channels and heads that penalties or masks have killed are cut out, see
+            `dead_coordinates`, and matrices that lost their rank become factor pairs where that is faster, see
+            `lost_ranks`.
+        multiple_of: what sizes are kept a multiple of then.
 
     Raises:
         InputError: `student` is not a student, or its weights are not finite, or its masks not yet complete.
@@ -44,6 +54,17 @@ def fold(student: Student, *, keep_slow_pairs: bool = False, remove_dead: bool =
             raise InputError(
                 f"The student's {name} is not finite; training diverged. Lower the learning rate and train again."
             )
-        parameter.requires_grad_(True)
     student.masks.check(student.module)
-    return plain.eval()
+    plain.eval()
+    if remove_dead and student.inputs is not None:
+        plain = _without_dead(plain, student.inputs, keep_slow_pairs, multiple_of)
+    return plain.requires_grad_(True)
+
+
+def _without_dead(plain: nn.Module, inputs: Mapping[str, Tensor], keep_slow_pairs: bool, multiple_of: int) -> nn.Module:
+    """On the CPU, where example inputs are kept, and back."""
+    device = next(plain.parameters()).device
+    smaller = remove_dead_coordinates(plain.cpu(), inputs, multiple_of)
+    if not keep_slow_pairs:
+        smaller = factorize_lost_ranks(smaller, inputs, multiple_of)
+    return smaller.to(device)

@@ -1,13 +1,13 @@
 """What a resized module must be like: the shapes that layouts predict, and a new trace that finds those layouts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from edgefold.dimensions import DimensionGraph, trace
 from edgefold.errors import InputError
-from edgefold.layouts import AxisLayout, axis_names, axis_size, resized_layout, resized_shape
+from edgefold.layouts import AxisLayout, Layout, axis_names, axis_size, layout_names, resized_layout, resized_shape
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -37,18 +37,25 @@ def _size_tree(layout: Sequence[AxisLayout]) -> list[Any]:
     ]
 
 
-def replacements(graph: DimensionGraph, changed: Mapping[str, int]) -> dict[int, list[int]]:
-    """Every size that the change replaces -> what it may become: of dimensions, of axes, of products within them."""
+def replacements(graph: DimensionGraph, changed: Mapping[str, int], within: str = "") -> dict[int, list[int]]:
+    """Every size that the change replaces -> what it may become: of dimensions, of axes, of products within them.
+
+    Args:
+        within: of the parameters of this module alone.
+    """
+    own = {name: layout for name, layout in graph.layouts.items() if not within or name.startswith(f"{within}.")}
+    met = set().union(*map(layout_names, own.values())) if within else set(changed)
+    sizes = [(graph[name].size, size) for name, size in changed.items() if name in met]
     found: dict[int, list[int]] = {}
-    for old, new in [*((graph[name].size, size) for name, size in changed.items()), *_axis_sizes(graph, changed)]:
+    for old, new in [*sizes, *_axis_sizes(own.values(), changed)]:
         found.setdefault(old, []).append(new)
     return {old: list(dict.fromkeys(new)) for old, new in found.items()}
 
 
-def _axis_sizes(graph: DimensionGraph, changed: Mapping[str, int]) -> list[tuple[int, int]]:
+def _axis_sizes(layouts: Iterable[Layout], changed: Mapping[str, int]) -> list[tuple[int, int]]:
     """Old and new sizes of parameter axes, and of the products they consist of (heads x head_dim)."""
     pairs = []
-    for layout in graph.layouts.values():
+    for layout in layouts:
         for axis in layout:
             if not changed.keys().isdisjoint(axis_names(axis)):
                 for piece in _pieces(axis):

@@ -11,7 +11,7 @@ from edgefold.bottlenecks import CHILD
 from edgefold.dead_coordinates import same_function
 from edgefold.hardware_sizes import round_up
 from edgefold.low_rank import FactorPair, factorize
-from edgefold.thin_products import is_faster
+from edgefold.thin_products import WINNING_SHARE, is_faster
 
 logger = logging.getLogger(__name__)
 ROUNDING = 8.0
@@ -22,7 +22,12 @@ is rounded to its dtype has an error of at most half a unit of each entry, so of
 def exact_rank(weight: Tensor) -> int:
     """The rank of a matrix but for rounding: the number of singular values above 8 eps |W|_F."""
     sigma = torch.linalg.svdvals(weight.detach().to("cpu", torch.float64))
-    return int((sigma > ROUNDING * torch.finfo(weight.dtype).eps * sigma.norm()).sum())
+    return int((sigma > _rounding(weight)).sum())
+
+
+def _rounding(weight: Tensor) -> float:
+    """What rounding to the matrix's dtype may add to a singular value."""
+    return ROUNDING * torch.finfo(weight.dtype).eps * float(weight.detach().double().norm())
 
 
 def factorize_lost_ranks(module: nn.Module, inputs: Mapping[str, Tensor], multiple_of: int = 8) -> nn.Module:
@@ -64,13 +69,24 @@ def _pairs(module: nn.Module, multiple_of: int) -> list[FactorPair]:
     for path, child in module.named_modules():
         if type(child) is not nn.Linear or names[id(child.weight)] > 1 or CHILD in path.split("."):
             continue
-        low = 1 if min(child.weight.shape) < multiple_of else multiple_of
-        if not is_faster(child.out_features, child.in_features, low):  # whatever its rank is
+        if not _may_be_low(child.weight):
             continue
         rank = min(round_up(max(exact_rank(child.weight), 1), multiple_of), *child.weight.shape)
         if is_faster(child.out_features, child.in_features, rank):
             found.append(FactorPair(path, rank))
     return found
+
+
+def _may_be_low(weight: Tensor) -> bool:
+    """Whether a pair of the matrix's rank could be faster: cheaply, for most are of full rank.
+
+    Singular values of a block are no larger than those of the whole, so a block of r + 1 rows and columns that has none
+    near zero proves the rank to be above r.
+    """
+    size = int(WINNING_SHARE * weight.numel() / sum(weight.shape)) + 1
+    block = weight.detach()[:size, :size].to("cpu", torch.float64)
+    smallest = float(torch.linalg.svdvals(block)[-1])
+    return smallest <= _rounding(weight)
 
 
 def _factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Recipes: one YAML file that says which teacher to compress, on which data, under which plan, and how to train."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -14,12 +14,16 @@ from pydantic import (
 )
 
 from edgefold.errors import InputError
+from edgefold.penalty_settings import PenaltyEntry
 from edgefold.plans import STEPS, Plan, Step
 from edgefold.recipe_data import DATA, DataSettings
 from edgefold.recipe_errors import describe_errors
 from edgefold.recipe_sections import Count, Name, RecipePath, Section, Share, Weight
 from edgefold.recipe_yaml import YamlDocument, parse_yaml
 from edgefold.staging import staged_file
+
+if TYPE_CHECKING:
+    from edgefold.penalties import Penalty
 
 DEFAULT_TASK = "text-classification"
 
@@ -234,6 +238,8 @@ class Recipe(Section):
     """In the form that `task` asks for."""
     plan: Annotated[tuple[PlanStep, ...], Field(min_length=1)]
     objective: ObjectiveSettings = ObjectiveSettings()
+    penalties: tuple[PenaltyEntry, ...] = ()
+    """Beside the objective: further terms of the loss, and proximal steps after the optimizer's."""
     training: TrainingSettings = TrainingSettings()
     calibration: CalibrationSettings = CalibrationSettings()
     teacher_cache: TeacherCacheSettings = TeacherCacheSettings()
@@ -257,6 +263,10 @@ class Recipe(Section):
     def to_plan(self) -> Plan:
         """The plan that `build_student` takes."""
         return Plan([step for entry in self.plan if (step := entry.to_step())])
+
+    def to_penalties(self) -> "tuple[Penalty, ...]":
+        """The penalties that an Objective takes; imports torch."""
+        return tuple(entry.to_penalty() for entry in self.penalties)
 
     def check_paths(self) -> None:
         """Refuse, before any work is done, a recipe whose teacher or data are not there.

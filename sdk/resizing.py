@@ -36,9 +36,17 @@ class Resized:
 
 
 def resize_module(
-    model: nn.Module, graph: DimensionGraph, inputs: Mapping[str, Tensor], new_sizes: Mapping[str, int]
+    model: nn.Module,
+    graph: DimensionGraph,
+    inputs: Mapping[str, Tensor],
+    new_sizes: Mapping[str, int],
+    *,
+    may_follow: bool = True,
 ) -> Resized:
     """Build `model`'s architecture with some dimensions at new sizes.
+
+    Args:
+        may_follow: whether others may change with them where a configuration ties them together.
 
     Raises:
         InputError: no way was found; names what stood in the way.
@@ -47,7 +55,7 @@ def resize_module(
     if not changed:
         return Resized(copy.deepcopy(model), dict(new_sizes))
     solved = solve_configuration(model, graph, inputs, changed) if has_configuration(model) else None
-    if solved is not None:
+    if solved is not None and (may_follow or solved[1].keys() <= changed.keys()):
         return Resized(solved[0], {**new_sizes, **solved[1]})
     patched = patch_attributes(model, graph, inputs, changed)
     if not isinstance(patched, str):

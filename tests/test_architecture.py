@@ -51,6 +51,7 @@ WITHOUT_TORCH = (
     "errors",
     "image_data",
     "mask_steps",
+    "penalty_settings",
     "plain_text",
     "plans",
     "question_data",

@@ -14,6 +14,7 @@ import pytest
 from edgefold.checkpoints import load_student
 from edgefold.compression import compress
 from edgefold.errors import InputError
+from edgefold.penalty_settings import PenaltyEntry
 from edgefold.recipes import PlanStep, Recipe, VocabularySettings, load_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -66,6 +67,23 @@ def test_layers_are_dropped_and_shared_and_the_vocabulary_is_trimmed(job: Path, 
     assert layers[0].output.dense.weight is layers[1].output.dense.weight
     metrics = json.loads((result.student / "metrics.json").read_text())
     assert metrics["vocabulary_size"] == 15
+
+
+def test_what_penalties_kill_is_gone_from_the_folder(recipe: Recipe, tmp_path: Path) -> None:
+    penalties = (
+        PenaltyEntry.model_validate({"group_lasso": {"strength": 10.0, "groups": "ffn"}}),
+        PenaltyEntry.model_validate({"nuclear_norm": {"strength": 1e-3, "where": "query"}}),
+    )
+    result = compress(recipe.model_copy(update={"penalties": penalties}), tmp_path / "student")
+    rows = {row["parameter"]: row for row in json.loads((result.student / "training.json").read_text())["weights"]}
+    up = rows["bert.encoder.layer.0.intermediate.dense.weight"]
+    assert up == {**up, "shape": [8, 12], "zero_share": 1.0, "rank": 0}
+    metrics = json.loads((result.student / "metrics.json").read_text())
+    model: Any = load_student(result.student)
+    assert model.bert.encoder.layer[1].intermediate.dense.out_features == 8
+    assert metrics["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert metrics["parameters_removed"] == 2 * 8 * 25
+    assert 0 < metrics["zero_share"] < 1
 
 
 def test_the_same_seed_gives_the_same_student(recipe: Recipe, tmp_path: Path) -> None:

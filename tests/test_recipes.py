@@ -7,6 +7,18 @@ import yaml
 
 from edgefold.errors import InputError
 from edgefold.mask_steps import NM, Block, Unstructured
+
+
+from edgefold.penalties import (
+    L1,
+    PENALTIES,
+    ActivationL1,
+    ElasticNet,
+    GroupLasso,
+    NuclearNorm,
+    Orthogonality,
+)
+from edgefold.penalty_settings import PenaltyEntry
 from edgefold.plans import Bottleneck, DropLayers, LowRank, Project, Select, ShareLayers
 from edgefold.recipes import dump_recipe, load_recipe
 
@@ -70,6 +82,24 @@ def test_mask_steps(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, text))
     steps = [Unstructured(0.8, "encoder", "movement"), NM(2, 4, score="wanda"), Block(0.5, (8, 1), begin=0.1, end=1.0)]
     assert list(recipe.to_plan().steps) == [Project("hidden", 128), *steps]
+
+
+def test_penalties(tmp_path: Path) -> None:
+    text = MINIMAL + (
+        "penalties:\n  - l1: {strength: 1e-4}\n  - nuclear_norm: {strength: 1.0, where: query, every: 5}\n"
+        "  - group_lasso: {strength: 0.1, groups: ffn}\n  - elastic_net: {strength: 2, l1_share: 1, proximal: false}\n"
+        "  - orthogonality: {strength: 0.1}\n  - activation_l1: {strength: 0.1, where: intermediate}\n"
+    )
+    recipe = load_recipe(write(tmp_path, text))
+    assert recipe.to_penalties() == (
+        L1(1e-4),
+        NuclearNorm(1.0, "query", every=5),
+        GroupLasso(0.1, "ffn"),
+        ElasticNet(2.0, 1.0, proximal=False),
+        Orthogonality(0.1),
+        ActivationL1(0.1, "intermediate"),
+    )
+    assert list(PenaltyEntry.model_fields) == list(PENALTIES)
     dump_recipe(recipe, tmp_path / "resolved.yaml")
     assert load_recipe(tmp_path / "resolved.yaml") == recipe
 
@@ -90,11 +120,13 @@ def test_objectives_and_teacher_caches(tmp_path: Path) -> None:
         layer_map=((0, 1), (1, 3)),
         relation_heads=4,
     )
-    assert to_objective(recipe.objective) == expected
+    assert to_objective(recipe) == expected
     assert (recipe.teacher_cache.memory_gib, recipe.teacher_cache.folder) == (0, tmp_path / "cache")
     dump_recipe(recipe, tmp_path / "resolved.yaml")
     assert load_recipe(tmp_path / "resolved.yaml") == recipe
-    assert to_objective(load_recipe(write(tmp_path, MINIMAL)).objective) == Objective()
+    assert to_objective(load_recipe(write(tmp_path, MINIMAL))) == Objective()
+
+
 
 
 def test_numbers_that_yaml_reads_as_text(tmp_path: Path) -> None:
@@ -161,6 +193,12 @@ def test_a_recipe_is_immutable(tmp_path: Path) -> None:
             "plan[1].unstructured.sparsity is 80; it should be less",
         ),
         (MINIMAL + "  - nm: {n: 2, m: 4, end: 2}\n", "plan[1].nm.end is 2; it should be less than or equal to 1"),
+
+
+        (MINIMAL + "penalties: [{}]\n", "penalties[0]: a penalty has exactly one of l1, l2, elastic_net, nuclear_norm"),
+        (MINIMAL + "penalties: [l1: {strength: -1}]\n", "penalties[0].l1.strength is -1; it should be greater than"),
+        (MINIMAL + "penalties: [l3: {strength: 1}]\n", "penalties[0].l3 is no known key; did you mean penalties[0].l"),
+        (MINIMAL + "penalties: [l1: {where: a}]\n", "penalties[0].l1.strength is missing"),
         (MINIMAL + "vocabulary: {keep: all}\n", "vocabulary.keep is 'all'; it should be 'used'"),
         (MINIMAL + "  - {project: {dimension: a, size: 1}, select: {dimension: a, size: 1}}\n", "got project, select"),
         (MINIMAL.replace("teacher: teacher\n", ""), "teacher is missing"),
