@@ -7,8 +7,6 @@ import yaml
 
 from edgefold.errors import InputError
 from edgefold.mask_steps import NM, Block, Unstructured
-
-
 from edgefold.penalties import (
     L1,
     PENALTIES,
@@ -127,8 +125,6 @@ def test_objectives_and_teacher_caches(tmp_path: Path) -> None:
     assert to_objective(load_recipe(write(tmp_path, MINIMAL))) == Objective()
 
 
-
-
 def test_numbers_that_yaml_reads_as_text(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, MINIMAL + "training: {learning_rate: 8e-4, bf16: true}\n"))
     assert recipe.training.learning_rate == 8e-4
@@ -193,8 +189,6 @@ def test_a_recipe_is_immutable(tmp_path: Path) -> None:
             "plan[1].unstructured.sparsity is 80; it should be less",
         ),
         (MINIMAL + "  - nm: {n: 2, m: 4, end: 2}\n", "plan[1].nm.end is 2; it should be less than or equal to 1"),
-
-
         (MINIMAL + "penalties: [{}]\n", "penalties[0]: a penalty has exactly one of l1, l2, elastic_net, nuclear_norm"),
         (MINIMAL + "penalties: [l1: {strength: -1}]\n", "penalties[0].l1.strength is -1; it should be greater than"),
         (MINIMAL + "penalties: [l3: {strength: 1}]\n", "penalties[0].l3 is no known key; did you mean penalties[0].l"),
