@@ -153,7 +153,8 @@ def run_batches(
                 f"was traced with {', '.join(names)}."
             )
         with torch.no_grad():
-            _Observer(module, batch, observe, rest).run(*(batch[name] for name in names))
+            observer = _Observer(module, batch, observe, rest)
+            observer.run(*(batch[name] for name in names), enable_io_processing=False)
     if not seen:
         raise InputError("Calibration needs at least one batch; got none. Pass an iterable of dicts of tensors.")
 

@@ -170,13 +170,32 @@ def _has_configuration(plain: nn.Module) -> bool:
 
 
 def _is_described_by_configuration(plain: nn.Module) -> bool:
-    """Whether building the class from its configuration gives these very shapes."""
+    """Whether building the class from its configuration gives these very shapes and constants."""
     if not hasattr(plain, "config") or not hasattr(plain, "save_pretrained"):
         return False
     with torch.device("meta"):
         fresh = type(plain)(copy.deepcopy(plain.config))
     same_shapes = {n: p.shape for n, p in fresh.named_parameters()} == {n: p.shape for n, p in plain.named_parameters()}
-    return same_shapes and _size_attributes(fresh) == _size_attributes(plain)
+    return same_shapes and _size_attributes(fresh) == _size_attributes(plain) and _has_own_constants(plain)
+
+
+def _has_own_constants(plain: Any) -> bool:
+    """Whether the buffers that no checkpoint holds (rotary frequencies) are those that the architecture computes."""
+    constants = _constants(plain)
+    if not constants:
+        return True
+    with torch.random.fork_rng(devices=[]):
+        own = _constants(type(plain)(copy.deepcopy(plain.config)))
+    return own.keys() == constants.keys() and all(
+        torch.allclose(value.cpu().float(), own[name].float(), rtol=1e-6) for name, value in constants.items()
+    )
+
+
+def _constants(plain: nn.Module) -> dict[str, Tensor]:
+    """Floating-point buffers that are not part of a checkpoint."""
+    persistent = plain.state_dict().keys()
+    buffers = plain.named_buffers()
+    return {name: value for name, value in buffers if name not in persistent and value.is_floating_point()}
 
 
 def _size_attributes(module: nn.Module) -> dict[str, dict[str, Any]]:
@@ -209,9 +228,10 @@ def _tensors(plain: nn.Module) -> dict[str, Tensor]:
 
 
 def _distinct_tensors(plain: nn.Module) -> dict[str, Tensor]:
-    """Tied tensors once; safetensors refuses shared memory."""
+    """Tied tensors once, for safetensors refuses shared memory; and constants, which may be selected ones."""
     kept = {name for name, _ in [*plain.named_parameters(), *plain.named_buffers()]}
-    return {name: tensor.contiguous() for name, tensor in plain.state_dict().items() if name in kept}
+    tensors = {name: tensor for name, tensor in plain.state_dict().items() if name in kept} | _constants(plain)
+    return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
 
 
 def _model_class(folder: Path, manifest: Mapping[str, Any]) -> Any:
@@ -264,6 +284,9 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
 
 def _load_weights(model: nn.Module, folder: Path) -> None:
     weights = _read_weights(folder)
+    for name in _constants(model).keys() & weights.keys():
+        path, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(path), attribute, weights.pop(name))
     try:
         missing, unexpected = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:

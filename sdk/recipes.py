@@ -211,13 +211,8 @@ class TeacherCacheSettings(Section):
 
     memory_gib: Weight = 4.0
     """At most, in memory; 0 computes them anew in every epoch."""
-    folder: Path | None = None
+    folder: RecipePath | None = None
     """On disk instead, for every run with this teacher and these data."""
-
-    @field_validator("folder")
-    @classmethod
-    def _resolve(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        return value if value is None else _resolve_path(value, info)
 
 
 class CalibrationSettings(Section):

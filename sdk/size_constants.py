@@ -24,10 +24,23 @@ PRODUCTS = (aten.mul, aten.div)
 SUMS = (aten.add, aten.sub, aten.cat, aten.stack)
 PASSING = (
     *(aten.view, aten.reshape, aten._unsafe_view, aten.transpose, aten.permute, aten.t, aten.unsqueeze, aten.squeeze),
-    *(aten.expand, aten.clone, aten.contiguous, aten.to, aten.dropout, aten.slice, aten.select, aten.neg, aten.alias),
+    *(
+        aten.expand,
+        aten.clone,
+        aten.contiguous,
+        aten.to,
+        aten.type_as,
+        aten.dropout,
+        aten.slice,
+        aten.select,
+        aten.neg,
+        aten.alias,
+    ),
     *(aten.split, aten.split_with_sizes, aten.chunk, aten.unbind, operator.getitem),
 )
 """Operators that hand a factor on: f(a x) = a f(x)."""
+
+CHECKS = (aten._assert_tensor_metadata.default,)
 
 logger = logging.getLogger(__name__)
 
@@ -155,14 +168,14 @@ def _reaches_alone(writer: Node, end: Node) -> bool:
     while current is not end:
         if current is writer or _hands_on(current, scaled):
             scaled.add(current)
-        elif not scaled.isdisjoint(current.all_input_nodes):
+        elif not scaled.isdisjoint(current.all_input_nodes) and current.target not in CHECKS:
             return False
         current = current.next
         if current.op == "root":
             return False
     operand = _operand(end)
     return operand in scaled and not any(
-        user not in scaled and user is not end for node in scaled for user in node.users
+        user not in scaled and user is not end and user.target not in CHECKS for node in scaled for user in node.users
     )
 
 

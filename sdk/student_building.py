@@ -14,6 +14,7 @@ from edgefold.dimensions import Dimension, DimensionGraph, check_inputs, trace
 from edgefold.errors import InputError
 from edgefold.hardware_sizes import warn_of_odd_sizes
 from edgefold.initialisation import start_student
+from edgefold.layouts import layout_names
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
 from edgefold.mask_steps import MaskStep
 from edgefold.mask_targets import find_masked, masking_steps, start_masks
@@ -75,7 +76,7 @@ def build_student(
     plain = start_student(
         reduced.module, graph, resized.sizes, _emphasis(graph, plan, reduced.module), factor_pairs, batches
     )
-    _load(resized.module, plain.weights)
+    _load(resized.module, _without_constants(plain.weights, resized.module, graph, new_sizes))
     factorized = tuple(FactorPair(name, left.shape[1]) for name, (left, _) in plain.factors.items())
     warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factorized))
     for pair in factorized:
@@ -196,6 +197,17 @@ def _emphasis(graph: DimensionGraph, plan: Plan, module: nn.Module) -> dict[str,
                     f"or a glob{f', such as {near[0]}' if near else ''}."
                 )
     return {d.name: step.emphasis or {} for step in steps for d in graph.match(step.dimension)}
+
+
+def _without_constants(
+    weights: Mapping[str, Tensor], module: nn.Module, graph: DimensionGraph, new_sizes: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """All but the buffers that no checkpoint holds and no change of size touches: the architecture computes its own."""
+    persistent = module.state_dict().keys()
+    changed = {name for name, size in new_sizes.items() if size != graph[name].size}
+    buffers = {name for name, _ in module.named_buffers() if name not in persistent}
+    own = {name for name in buffers & weights.keys() if changed.isdisjoint(layout_names(graph.layouts[name]))}
+    return {name: value for name, value in weights.items() if name not in own}
 
 
 def _load(module: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,7 @@
 """A constant that depends on a size changes in the smaller architecture; the weights make up for it exactly."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from transformers import GemmaConfig, GemmaForCausalLM, T5Config, T5ForConditionalGeneration
 
+from edgefold.checkpoints import load_student, read_manifest, save_student
 from edgefold.dimensions import trace
+from edgefold.folding import fold
 from edgefold.plans import Plan, Project, Select
 from edgefold.size_constants import compensated, find_compensations
 from edgefold.student_building import STARTS, build_student
@@ -38,7 +41,7 @@ def t5() -> nn.Module:
 def gemma() -> nn.Module:
     """Look-ups times sqrt(hidden_size), and the table tied to the output."""
     torch.manual_seed(0)
-    sizes = {"vocab_size": 50, "hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 4}
+    sizes = {"vocab_size": 50, "hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 8}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-12}
     return in_subspace(GemmaForCausalLM(GemmaConfig(**sizes, **heads, pad_token_id=0)).double().eval())
 
@@ -104,3 +107,18 @@ def test_the_same_size_needs_no_compensation() -> None:
         graph = trace(model, batch(model))
         assert find_compensations(graph, graph) == {}
         assert compensated(graph, {}) == {}
+
+
+def test_a_saved_student_computes_its_constants_anew(tmp_path: Path) -> None:
+    """Gemma's sqrt(hidden_size) is in no checkpoint; nor are rotary frequencies, which a selection picks from."""
+    teacher = gemma()
+    inputs = batch(teacher)
+    for step in (Project("hidden", KEPT), Select("head_dim", 4)):
+        plain = fold(build_student(teacher, Plan([step]), inputs, [inputs], start="pca"))
+        folder = save_student(plain, tmp_path / type(step).__name__)
+        torch.testing.assert_close(outputs(load_student(folder).double(), inputs), outputs(plain, inputs))
+        if read_manifest(folder)["uniform"]:
+            opened = GemmaForCausalLM.from_pretrained(folder).double().eval()
+            torch.testing.assert_close(outputs(opened, inputs), outputs(plain, inputs))
+    assert read_manifest(tmp_path / "Project")["uniform"]
+    assert not read_manifest(tmp_path / "Select")["uniform"]
