@@ -146,7 +146,7 @@ def test_a_recipe_is_immutable(tmp_path: Path) -> None:
         (MINIMAL + "penalties: [l1: {strength: -1}]\n", "penalties[0].l1.strength is -1; it should be greater than"),
         (
             MINIMAL + "penalties: [l3: {strength: 1}]\n",
-            "penalties[0].l3 is no known key; known here: l1, l2, elastic_net",
+            "penalties[0].l3 is no known key; known here: l1, l2, elastic",
         ),
         (MINIMAL + "penalties: [l1: {where: a}]\n", "penalties[0].l1.strength is missing"),
         (MINIMAL + "vocabulary: {keep: all}\n", "vocabulary.keep is 'all'; it should be 'used'"),
