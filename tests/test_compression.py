@@ -71,7 +71,7 @@ def test_layers_are_dropped_and_shared_and_the_vocabulary_is_trimmed(job: Path, 
 
 def test_what_penalties_kill_is_gone_from_the_folder(recipe: Recipe, tmp_path: Path) -> None:
     penalties = (
-        PenaltyEntry.model_validate({"group_lasso": {"strength": 10.0, "groups": "ffn"}}),
+        PenaltyEntry.model_validate({"group_lasso": {"strength": 1e4, "groups": "ffn"}}),
         PenaltyEntry.model_validate({"nuclear_norm": {"strength": 1e-3, "where": "query"}}),
     )
     result = compress(recipe.model_copy(update={"penalties": penalties}), tmp_path / "student")

@@ -135,7 +135,7 @@ def test_zeros_are_exact() -> None:
     assert torch.equal(GroupLasso(1.0).prox(torch.zeros(2, 3), 0.1), torch.zeros(2, 3))
 
 
-@pytest.mark.parametrize("shape", [(8, 12), (12, 8)])
+@pytest.mark.parametrize("shape", [(8, 12), (8, 40), (40, 8)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_nuclear_norm_takes_the_threshold_off_every_singular_value(
     shape: tuple[int, int], dtype: torch.dtype

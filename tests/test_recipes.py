@@ -191,7 +191,10 @@ def test_a_recipe_is_immutable(tmp_path: Path) -> None:
         (MINIMAL + "  - nm: {n: 2, m: 4, end: 2}\n", "plan[1].nm.end is 2; it should be less than or equal to 1"),
         (MINIMAL + "penalties: [{}]\n", "penalties[0]: a penalty has exactly one of l1, l2, elastic_net, nuclear_norm"),
         (MINIMAL + "penalties: [l1: {strength: -1}]\n", "penalties[0].l1.strength is -1; it should be greater than"),
-        (MINIMAL + "penalties: [l3: {strength: 1}]\n", "penalties[0].l3 is no known key; did you mean penalties[0].l"),
+        (
+            MINIMAL + "penalties: [l3: {strength: 1}]\n",
+            "penalties[0].l3 is no known key; known here: l1, l2, elastic",
+        ),
         (MINIMAL + "penalties: [l1: {where: a}]\n", "penalties[0].l1.strength is missing"),
         (MINIMAL + "vocabulary: {keep: all}\n", "vocabulary.keep is 'all'; it should be 'used'"),
         (MINIMAL + "  - {project: {dimension: a, size: 1}, select: {dimension: a, size: 1}}\n", "got project, select"),
