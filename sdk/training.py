@@ -16,7 +16,7 @@ from edgefold.distillation.pairs import find_pairs
 from edgefold.distillation.terms import Distillation, learned_maps
 from edgefold.distillation.tokenizer_agreement import check_tokenizers
 from edgefold.errors import InputError
-from edgefold.fingerprints import fingerprint_data, fingerprint_weights
+from edgefold.fingerprints import fingerprint_data, fingerprint_model
 from edgefold.penalties import L1, L2, Penalty
 from edgefold.students import Student
 from edgefold.teacher_cache import EXAMPLE_IDS, NumberedCollator, NumberedDataset, TeacherCache
@@ -90,7 +90,8 @@ class CompressionTrainer(Trainer):
 
     def _check(self, teacher: nn.Module | None, teacher_tokenizer: Any, tokenizer: Any) -> None:
         if self.objective.needs_teacher and teacher is None:
-            raise InputError(f"{self.objective} needs a teacher; pass teacher=..., or set logits=0 and hidden=0.")
+            weights = ", ".join(f"{name}={weight}" for name, weight in self.objective.from_teacher().items())
+            raise InputError(f"Objective({weights}) needs a teacher; pass teacher=..., or set these weights to 0.")
         if teacher_tokenizer is not None and tokenizer is not None:
             check_tokenizers(tokenizer, teacher_tokenizer)
 
@@ -152,7 +153,7 @@ class CompressionTrainer(Trainer):
         size = self.args.per_device_eval_batch_size
         left_out = (*self.label_names, EXAMPLE_IDS)
         key = {
-            "the teacher": fingerprint_weights(self.teacher),
+            "the teacher": fingerprint_model(self.teacher),
             "the data": fingerprint_data((dataset[index] for index in range(len(dataset))), left_out),
             "what is compared": repr((self.distillation.teacher_places, self.distillation.teacher_layers)),
         }

@@ -14,7 +14,15 @@ import pytest
 from edgefold.checkpoints import load_student
 from edgefold.compression import compress
 from edgefold.errors import InputError
-from edgefold.recipes import PlanStep, Recipe, VocabularySettings, load_recipe
+from edgefold.recipes import (
+    ContrastSettings,
+    ObjectiveSettings,
+    PlanStep,
+    Recipe,
+    TeacherCacheSettings,
+    VocabularySettings,
+    load_recipe,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -66,6 +74,22 @@ def test_layers_are_dropped_and_shared_and_the_vocabulary_is_trimmed(job: Path, 
     assert layers[0].output.dense.weight is layers[1].output.dense.weight
     metrics = json.loads((result.student / "metrics.json").read_text())
     assert metrics["vocabulary_size"] == 15
+
+
+def test_every_term_is_learned_from_teacher_outputs_on_disk(recipe: Recipe, tmp_path: Path) -> None:
+    weights = {"attention": 1.0, "relations": 1.0, "embeddings": 1.0, "cosine": 1.0, "contrastive": 0.1}
+    changes = {
+        "objective": ObjectiveSettings(**weights, contrast=ContrastSettings(positives="teacher")),
+        "teacher_cache": TeacherCacheSettings(folder=tmp_path / "cache"),
+    }
+    thorough = recipe.model_copy(update=changes)
+    results = [compress(thorough, tmp_path / name) for name in "ab"]  # the second reads what the first wrote
+    assert set(results[0].curve[0].figures) >= {f"loss_{name}" for name in ("task", "logits", "hidden", *weights)}
+    assert results[0].metrics["test_accuracy"] == results[1].metrics["test_accuracy"]
+    assert results[0].curve[0].figures["loss"] == results[1].curve[0].figures["loss"]
+    shorter = thorough.model_copy(update={"data": recipe.data.model_copy(update={"max_length": 4})})
+    with pytest.raises(InputError, match=r"teacher cache in .*cache is stale: the data changed"):
+        compress(shorter, tmp_path / "c")
 
 
 def test_the_same_seed_gives_the_same_student(recipe: Recipe, tmp_path: Path) -> None:
