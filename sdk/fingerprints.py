@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from edgefold.errors import InputError
 
-
 PROVENANCE = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
 """Fields of a configuration that say where a model is from, not what it computes."""
 
