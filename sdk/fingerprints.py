@@ -21,7 +21,7 @@ def fingerprint_model(module: nn.Module) -> str:
     Weights alone do not tell, say, how many heads share them.
     """
     digest = hashlib.sha256()
-    configuration = getattr(module, "config", None)
+    configuration: Any = getattr(module, "config", None)
     fields = configuration.to_dict() if hasattr(configuration, "to_dict") else {}
     _add(digest, json.dumps({k: v for k, v in fields.items() if k not in PROVENANCE}, sort_keys=True, default=repr))
     for name, tensor in sorted(module.state_dict().items()):

@@ -13,7 +13,7 @@ from edgefold.distillation.learned_maps import attached
 from edgefold.distillation.logits import logits_of
 from edgefold.distillation.objectives import Objective
 from edgefold.distillation.pairs import find_pairs
-from edgefold.distillation.terms import Distillation, learned_maps
+from edgefold.distillation.terms import Distillation, maps_between
 from edgefold.distillation.tokenizer_agreement import check_tokenizers
 from edgefold.errors import InputError
 from edgefold.fingerprints import fingerprint_data, fingerprint_model
@@ -100,7 +100,7 @@ class CompressionTrainer(Trainer):
         pairs = find_pairs(student, self.teacher, self.objective, lambda: self._example(inputs))
         if self.teacher is None or not pairs.unmapped:
             return Distillation(student, self.objective, pairs)
-        maps = learned_maps(student, self.teacher, pairs, self.objective, self._example(inputs))
+        maps = maps_between(student, self.teacher, pairs, self.objective, self._example(inputs))
         return Distillation(student, self.objective, pairs, maps.to(self.args.device))
 
     def _example(self, inputs: Mapping[str, Tensor] | None) -> dict[str, Tensor]:

@@ -185,7 +185,7 @@ class Distillation:
         return mine, other
 
 
-def learned_maps(
+def maps_between(
     student: nn.Module, teacher: nn.Module, pairs: Pairs, objective: Objective, inputs: Mapping[str, Tensor]
 ) -> LearnedMaps:
     """Maps for every pair that needs one, their widths read off one pass of either model."""
