@@ -1,6 +1,7 @@
-"""Fingerprints: the SHA-256 of a model's weights and of a dataset's content, the same wherever and whenever taken."""
+"""Fingerprints: the SHA-256 of a model and of a dataset's content, the same wherever and whenever taken."""
 
 import hashlib
+import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -10,10 +11,19 @@ from torch import Tensor, nn
 
 from edgefold.errors import InputError
 
+PROVENANCE = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
+"""Fields of a configuration that say where a model is from, not what it computes."""
 
-def fingerprint_weights(module: nn.Module) -> str:
-    """Of the names, types, shapes and values of everything in the state_dict."""
+
+def fingerprint_model(module: nn.Module) -> str:
+    """Of the names, types, shapes and values of everything in the state_dict, and of a Hugging Face configuration.
+
+    Weights alone do not tell, say, how many heads share them.
+    """
     digest = hashlib.sha256()
+    configuration: Any = getattr(module, "config", None)
+    fields = configuration.to_dict() if hasattr(configuration, "to_dict") else {}
+    _add(digest, json.dumps({k: v for k, v in fields.items() if k not in PROVENANCE}, sort_keys=True, default=repr))
     for name, tensor in sorted(module.state_dict().items()):
         _add(digest, name)
         _add(digest, tensor)

@@ -14,10 +14,10 @@ from edgefold.distillation.learned_maps import attached
 from edgefold.distillation.logits import logits_of
 from edgefold.distillation.objectives import Objective
 from edgefold.distillation.pairs import find_pairs
-from edgefold.distillation.terms import Distillation, learned_maps
+from edgefold.distillation.terms import Distillation, maps_between
 from edgefold.distillation.tokenizer_agreement import check_tokenizers
 from edgefold.errors import InputError
-from edgefold.fingerprints import fingerprint_data, fingerprint_weights
+from edgefold.fingerprints import fingerprint_data, fingerprint_model
 from edgefold.mask_schedule import MaskSchedule
 from edgefold.penalty_terms import PenaltyTerms
 from edgefold.students import Student
@@ -96,7 +96,8 @@ class CompressionTrainer(Trainer):
 
     def _check(self, teacher: nn.Module | None, teacher_tokenizer: Any, tokenizer: Any) -> None:
         if self.objective.needs_teacher and teacher is None:
-            raise InputError(f"{self.objective} needs a teacher; pass teacher=..., or set logits=0 and hidden=0.")
+            weights = ", ".join(f"{name}={weight}" for name, weight in self.objective.from_teacher().items())
+            raise InputError(f"Objective({weights}) needs a teacher; pass teacher=..., or set these weights to 0.")
         if teacher_tokenizer is not None and tokenizer is not None:
             check_tokenizers(tokenizer, teacher_tokenizer)
 
@@ -105,7 +106,7 @@ class CompressionTrainer(Trainer):
         pairs = find_pairs(student, self.teacher, self.objective, lambda: self._example(inputs))
         if self.teacher is None or not pairs.unmapped:
             return Distillation(student, self.objective, pairs)
-        maps = learned_maps(student, self.teacher, pairs, self.objective, self._example(inputs))
+        maps = maps_between(student, self.teacher, pairs, self.objective, self._example(inputs))
         return Distillation(student, self.objective, pairs, maps.to(self.args.device))
 
     def _example(self, inputs: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
@@ -172,7 +173,7 @@ class CompressionTrainer(Trainer):
         size = self.args.per_device_eval_batch_size
         left_out = (*self.label_names, EXAMPLE_IDS)
         key = {
-            "the teacher": fingerprint_weights(self.teacher),
+            "the teacher": fingerprint_model(self.teacher),
             "the data": fingerprint_data((dataset[index] for index in range(len(dataset))), left_out),
             "what is compared": repr((self.distillation.teacher_places, self.distillation.teacher_layers)),
         }

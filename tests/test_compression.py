@@ -10,12 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from edgefold.checkpoints import load_student
 from edgefold.compression import compress
 from edgefold.errors import InputError
 from edgefold.penalty_settings import PenaltyEntry
-from edgefold.recipes import PlanStep, Recipe, VocabularySettings, load_recipe
+from edgefold.recipes import (
+    ContrastSettings,
+    ObjectiveSettings,
+    PlanStep,
+    Recipe,
+    TeacherCacheSettings,
+    VocabularySettings,
+    load_recipe,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -84,6 +93,22 @@ def test_what_penalties_kill_is_gone_from_the_folder(recipe: Recipe, tmp_path: P
     assert metrics["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert metrics["parameters_removed"] == 2 * 8 * 25
     assert 0 < metrics["zero_share"] < 1
+
+
+def test_every_term_is_learned_from_teacher_outputs_on_disk(recipe: Recipe, tmp_path: Path) -> None:
+    weights = {"attention": 1.0, "relations": 1.0, "embeddings": 1.0, "cosine": 1.0, "contrastive": 0.1}
+    changes = {
+        "objective": ObjectiveSettings(**weights, contrast=ContrastSettings(positives="teacher")),
+        "teacher_cache": TeacherCacheSettings(folder=tmp_path / "cache"),
+    }
+    thorough = recipe.model_copy(update=changes)
+    results = [compress(thorough, tmp_path / name) for name in "ab"]  # the second reads what the first wrote
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir())[-2:] == ["index.json", "lengths.npy"]
+    states = [load_student(result.student).state_dict() for result in results]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    shorter = thorough.model_copy(update={"data": recipe.data.model_copy(update={"max_length": 4})})
+    with pytest.raises(InputError, match=r"teacher cache in .*cache is stale: the data changed"):
+        compress(shorter, tmp_path / "c")
 
 
 def test_the_same_seed_gives_the_same_student(recipe: Recipe, tmp_path: Path) -> None:

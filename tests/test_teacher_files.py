@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgefold import teacher_files
 from edgefold.errors import InputError
-from edgefold.fingerprints import fingerprint_data, fingerprint_weights
+from edgefold.fingerprints import fingerprint_data, fingerprint_model
 from edgefold.teacher_cache import TeacherCache
 from edgefold.teacher_files import TeacherFiles, record_teacher
 from edgefold.teacher_rows import TeacherOutputs
@@ -146,10 +146,19 @@ def test_data_that_change_are_refused(tmp_path: Path) -> None:
 def test_fingerprints_change_with_every_bit() -> None:
     model = nn.Linear(2, 2)
     other = copy.deepcopy(model)
-    assert fingerprint_weights(model) == fingerprint_weights(other)
+    assert fingerprint_model(model) == fingerprint_model(other)
     with torch.no_grad():
         other.bias[1] = torch.nextafter(other.bias[1], torch.tensor(9.0))
-    assert fingerprint_weights(model) != fingerprint_weights(other)
+    assert fingerprint_model(model) != fingerprint_model(other)
+
+
+def test_fingerprints_tell_configurations_apart_but_not_folders(make_bert: Callable[..., Any]) -> None:
+    model = make_bert()
+    before = fingerprint_model(model)
+    model.config._name_or_path = "elsewhere"
+    assert fingerprint_model(model) == before
+    model.config.num_attention_heads = 4
+    assert fingerprint_model(model) != before
 
 
 def different() -> Iterator[Any]:

@@ -334,7 +334,7 @@ def test_data_without_a_length_are_not_recorded(teacher: Any, text_batch: Callab
 
 def test_what_is_missing_is_said(teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path) -> None:
     student = make_student(teacher, text_batch)
-    with pytest.raises(InputError, match="needs a teacher; pass teacher="):
+    with pytest.raises(InputError, match=r"Objective\(logits=0\.7, hidden=1\.0\) needs a teacher; pass teacher="):
         make_trainer(student, None, rows, tmp_path)
     with pytest.raises(InputError, match=r"set hidden=0 for this student"):
         make_trainer(nn.Linear(2, 2), teacher, rows, tmp_path)

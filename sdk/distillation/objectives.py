@@ -100,8 +100,12 @@ class Objective:
 
     @property
     def needs_teacher(self) -> bool:
-        contrasts_with_teacher = self.contrastive > 0 and self.contrast.positives == "teacher"
-        return contrasts_with_teacher or any(getattr(self, name) > 0 for name in FROM_TEACHER)
+        return bool(self.from_teacher())
+
+    def from_teacher(self) -> dict[str, float]:
+        """The weights above 0 of the terms that compare with a teacher."""
+        names = (*FROM_TEACHER, *(("contrastive",) if self.contrast.positives == "teacher" else ()))
+        return {name: getattr(self, name) for name in names if getattr(self, name) > 0}
 
     @property
     def views(self) -> int:

@@ -65,11 +65,13 @@ class Distillation:
     def views(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The batch as often as one step needs it, one copy after the other: each meets other dropout."""
         copies = self._objective.views
+        if copies == 1:
+            return dict(inputs)
         rows = next(len(value) for value in inputs.values() if isinstance(value, Tensor) and value.dim())
 
         def repeated(value: Any) -> Any:
             has_rows = isinstance(value, Tensor) and value.dim() > 0 and len(value) == rows
-            return torch.cat([value] * copies) if has_rows and copies > 1 else value
+            return torch.cat([value] * copies) if has_rows else value
 
         return {name: repeated(value) for name, value in inputs.items()}
 
@@ -183,7 +185,7 @@ class Distillation:
         return mine, other
 
 
-def learned_maps(
+def maps_between(
     student: nn.Module, teacher: nn.Module, pairs: Pairs, objective: Objective, inputs: Mapping[str, Tensor]
 ) -> LearnedMaps:
     """Maps for every pair that needs one, their widths read off one pass of either model."""
