@@ -73,9 +73,7 @@ def test_refusals(recipe: Path, tmp_path: Path) -> None:
         compress(job, tmp_path / "student")
     train = tmp_path / "train.csv"
     train.write_text(train.read_text() + "1,1,2\n")
-    with pytest.raises(
-        InputError, match=r"The data have 3 labels; for 2 rows the teacher returns \(2, 2\), not \(2, 3\)"
-    ):
+    with pytest.raises(InputError, match=r"have 3 labels; for 2 rows the teacher returns \(2, 2\), not \(2, 3\)"):
         compress(job, tmp_path / "student")
     save_student(Recommender(), tmp_path / "bare")
     bare = job.model_copy(update={"teacher": tmp_path / "bare"})
