@@ -6,6 +6,9 @@ from pathlib import Path
 
 from edgefold.errors import InputError
 
+LONGEST_LINE = 2**20
+"""Characters; a longer line is read in such pieces, so that one without line breaks needs no more memory."""
+
 
 @dataclass(frozen=True)
 class TextFiles:
@@ -42,7 +45,7 @@ def find_texts(path: str | Path) -> TextFiles:
 
 
 def read_lines(file: Path) -> Iterator[str]:
-    """The lines of one file, with their line breaks; a byte-order mark is left out.
+    """The lines of one file, with their line breaks; a byte-order mark is left out, and a very long line is cut.
 
     Raises:
         InputError: it cannot be read as UTF-8; names the line.
@@ -50,7 +53,7 @@ def read_lines(file: Path) -> Iterator[str]:
     number = 0
     try:
         with open(file, encoding="utf-8-sig", newline="\n") as stream:
-            for line in stream:
+            while line := stream.readline(LONGEST_LINE):
                 number += 1
                 yield line
     except UnicodeDecodeError as error:

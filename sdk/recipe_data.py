@@ -132,6 +132,15 @@ class SpeechData(SplitData):
     """Tokens kept of each text, and the most that are written."""
 
 
+class ChoiceData(SplitData):
+    """Categorical ids and a label (csv, tsv or jsonl): who clicked on what, who rated what how."""
+
+    columns: Annotated[tuple[Name, ...], Field(min_length=1)] = ("user", "item")
+    """Columns of ids, whole numbers from 0; each is an input of the teacher by this name."""
+    label: Name = "label"
+    """Column of the label."""
+
+
 DATA: dict[str, type[SplitData]] = {
     "text-classification": TextData,
     "token-classification": TaggedData,
@@ -142,7 +151,10 @@ DATA: dict[str, type[SplitData]] = {
     "translation": PairData,
     "summarization": PairData,
     "speech-recognition": SpeechData,
+    "recommendation": ChoiceData,
 }
 """Task -> the form of its data."""
 
-DataSettings = TextData | TaggedData | QuestionData | PlainText | MaskedText | ImageData | PairData | SpeechData
+DataSettings = (
+    TextData | TaggedData | QuestionData | PlainText | MaskedText | ImageData | PairData | SpeechData | ChoiceData
+)

@@ -227,7 +227,7 @@ class Recipe(Section):
     """A whole compression job; paths are absolute once loaded."""
 
     teacher: RecipePath
-    """Folder of a Hugging Face checkpoint."""
+    """Folder of a Hugging Face checkpoint, or of what `save_student` wrote."""
     task: Name = DEFAULT_TASK
     data: DataSettings
     """In the form that `task` asks for."""
@@ -269,9 +269,12 @@ class Recipe(Section):
         Raises:
             InputError: naming the key and the path.
         """
-        if not (self.teacher / "config.json").is_file():
+        if not any((self.teacher / name).is_file() for name in ("config.json", "edgefold.json")):
             what = "has no config.json" if self.teacher.is_dir() else "is not a folder"
-            raise InputError(f"teacher: {self.teacher} {what}; give the folder of a Hugging Face checkpoint.")
+            raise InputError(
+                f"teacher: {self.teacher} {what}; give the folder of a Hugging Face checkpoint, or one that "
+                "save_student wrote."
+            )
         self.data.check_paths()
 
 

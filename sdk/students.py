@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +98,8 @@ class Student(nn.Module):
         self.sources = nn.ParameterDict()
         keep_tied_once(self)
         self.slots: tuple[WeightSlot, ...] = ()
+        named = signature(module.forward).parameters.values()
+        self._takes_labels = any(each.name == "labels" or each.kind is each.VAR_KEYWORD for each in named)
         self._composition: Composition | None = None
         if mode != "weights":
             self._keep_sources(start.sources)
@@ -170,8 +173,10 @@ class Student(nn.Module):
             self._composition.held = held
 
     def forward(self, *args: object, **kwargs: object) -> object:
-        """As the teacher's forward, in the smaller architecture."""
+        """As the teacher's forward, in the smaller architecture; labels that it does not take are left out."""
         self.refresh()
+        if "labels" in kwargs and not self._takes_labels:
+            del kwargs["labels"]
         outputs: object = self.module(*args, **kwargs)
         return outputs if self.slots else keep_reachable(outputs, list(self.projections.values()))
 

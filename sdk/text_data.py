@@ -65,7 +65,7 @@ def read_rows(path: str | Path, *, text: str, label: str) -> list[Row]:
     rows = []
     for line, record in read_records(file, (text, label)):
         where = f"{file}, line {line}"
-        rows.append(Row(text_value(record[text], text, where), _label_value(record[label], label, where), line))
+        rows.append(Row(text_value(record[text], text, where), label_value(record[label], label, where), line))
     return rows
 
 
@@ -98,7 +98,12 @@ def _index_labels(rows: Sequence[Row], names: Sequence[str], path: str | Path, k
     return tuple(Example(row.text, index[row.label]) for row in rows)
 
 
-def _label_value(value: object, column: str, where: str) -> str:
+def label_value(value: object, column: str, where: str) -> str:
+    """A label as text.
+
+    Raises:
+        InputError: it is neither a text nor a whole number; `where` names the file and the line.
+    """
     text = str(value).strip() if isinstance(value, str | int) else ""
     if not text:
         raise InputError(f"{where}: {value!r} is no label in column {column!r}; a label is text or a whole number.")

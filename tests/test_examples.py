@@ -61,7 +61,7 @@ def test_tagging_teacher(tmp_path: Path, job: Path, capsys: pytest.CaptureFixtur
     data = tmp_path / "out" / "data"
     rows = {split: (data / f"{split}.jsonl").read_text() for split in ("train", "validation", "test")}
     assert {split: text.count("\n") for split, text in rows.items()} == {"train": 52, "validation": 14, "test": 12}
-    assert '"tags": ["at", "nn", "jj", "--", "."]' in rows["train"]
+    assert '"tags": ["at", "nn", "jj", "-", "."]' in rows["train"]
     model = AutoModelForTokenClassification.from_pretrained(tmp_path / "out" / "teacher")
-    assert set(model.config.label2id) == {"at", "nn", "jj", "--", "."}
+    assert set(model.config.label2id) == {"at", "nn", "jj", "-", "."}
     assert "accuracy on the validation data" in capsys.readouterr().out

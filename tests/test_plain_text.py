@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgefold.errors import InputError
-from edgefold.plain_text import find_texts
+from edgefold.plain_text import LONGEST_LINE, find_texts
 
 
 def test_files_of_a_folder_in_order_and_their_lines(tmp_path: Path) -> None:
@@ -17,6 +17,14 @@ def test_files_of_a_folder_in_order_and_their_lines(tmp_path: Path) -> None:
     assert list(texts.lines()) == ["one\r\n", "two", "three\n", "four"]
     assert list(texts.lines()) == list(texts.lines())
     assert list(find_texts(tmp_path / "b.txt").lines()) == ["three\n"]
+
+
+def test_a_very_long_line_is_read_in_pieces(tmp_path: Path) -> None:
+    content = "ab " * LONGEST_LINE + "\nend"
+    (tmp_path / "a.txt").write_text(content)
+    lines = list(find_texts(tmp_path / "a.txt").lines())
+    assert "".join(lines) == content
+    assert max(map(len, lines)) == LONGEST_LINE
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from edgefold.penalties import (
 )
 from edgefold.penalty_settings import PenaltyEntry
 from edgefold.plans import Bottleneck, DropLayers, LowRank, Project, Select, ShareLayers
+from edgefold.recipe_data import DATA
 from edgefold.recipes import dump_recipe, load_recipe
 
 MINIMAL = """\
@@ -144,6 +145,33 @@ def test_a_recipe_is_immutable(tmp_path: Path) -> None:
         recipe.training.seed = 1  # type: ignore[misc]
 
 
+DATA_OF = {
+    "token-classification": "tags: pos, max_length: 64",
+    "question-answering": "max_length: 64, stride: 16",
+    "language-modeling": "block_length: 64",
+    "masked-language-modeling": "pairs: sop, mask_share: 0.2",
+    "image-classification": "",
+    "translation": "source: en, target: fr",
+    "summarization": "max_source_length: 512",
+    "speech-recognition": "max_target_length: 64",
+    "recommendation": "columns: [user, film, shop]",
+}
+
+
+@pytest.mark.parametrize("task", DATA_OF)
+def test_every_task_has_its_own_data(tmp_path: Path, task: str) -> None:
+    """Read back from the resolved recipe as they were, and with paths from the recipe's folder."""
+    keys = f", {DATA_OF[task]}" if DATA_OF[task] else ""
+    text = MINIMAL.replace("test: /data/test.csv", f"test: /data/test.csv{keys}") + f"task: {task}\n"
+    recipe = load_recipe(write(tmp_path, text))
+    assert type(recipe.data) is DATA[task]
+    assert recipe.data.train == tmp_path / "train.csv"
+    dump_recipe(recipe, tmp_path / "resolved.yaml")
+    again = load_recipe(tmp_path / "resolved.yaml")
+    assert again == recipe
+    assert type(again.data) is DATA[task]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -199,6 +227,18 @@ def test_a_recipe_is_immutable(tmp_path: Path) -> None:
         (MINIMAL + "vocabulary: {keep: all}\n", "vocabulary.keep is 'all'; it should be 'used'"),
         (MINIMAL + "  - {project: {dimension: a, size: 1}, select: {dimension: a, size: 1}}\n", "got project, select"),
         (MINIMAL.replace("teacher: teacher\n", ""), "teacher is missing"),
+        (
+            MINIMAL + "task: tagging\n",
+            "line 5: task: 'tagging' is no known task; choose one of text-classification, token",
+        ),
+        (MINIMAL.replace("{train", "{tokens: w, train"), "data.tokens is no known key"),
+        (MINIMAL.replace("{train", "{lable: w, train"), "line 2: data.lable is no known key; did you mean data.label?"),
+        (
+            MINIMAL.replace("{train", "{text: w, train") + "task: translation\n",
+            "line 2: data.text is no known key; did you mean data.test?",
+        ),
+        (MINIMAL.replace("{train", "{max_length: 1, train"), "line 2: data.max_length is 1; it should be greater than"),
+        (MINIMAL.replace("test: /data/test.csv", ""), "line 2: data.test is missing"),
         ("", "holds nothing; a recipe is a mapping of keys"),
         ("- a\n- b\n", "holds list; a recipe is a mapping of keys"),
         ("teacher: [a\nplan: 3\n", "line 2, column 5: not valid YAML"),
@@ -238,5 +278,8 @@ def test_check_paths_names_the_key(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no config\.json"):
         recipe.check_paths()
     (tmp_path / "teacher" / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"data\.train: .*train\.csv is not a file"):
+        recipe.check_paths()
+    (tmp_path / "teacher" / "config.json").rename(tmp_path / "teacher" / "edgefold.json")
     with pytest.raises(InputError, match=r"data\.train: .*train\.csv is not a file"):
         recipe.check_paths()

@@ -1,5 +1,6 @@
 """Packed blocks: nothing is lost but the end, nothing is padded, and the tokens lie on disk."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -41,3 +42,21 @@ def test_a_text_too_short_is_refused(tmp_path: Path) -> None:
     blocks = TokenBlocks(write_tokens(texts, make_tokenizer()), 3)
     with pytest.raises(InputError, match=r"a\.txt fills no block of 3 tokens"):
         check_blocks(blocks, texts, 3)
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
+    """What Python holds at most while a text, and one eight times as long, is written and read: the same."""
+    tokenizer = make_tokenizer()
+    peaks = []
+    for times in (4, 32):
+        line = " ".join(WORDS[:4]) + "\n"
+        (tmp_path / "a.txt").write_text(line * LINES_AT_ONCE * times)
+        texts = find_texts(tmp_path / "a.txt")
+        tracemalloc.start()
+        blocks = TokenBlocks(write_tokens(texts, tokenizer), 16)
+        for i in range(0, len(blocks), 100):
+            assert len(blocks[i]["input_ids"]) == 16
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(blocks) == times * LINES_AT_ONCE // 4
+    assert peaks[1] < 1.2 * peaks[0]

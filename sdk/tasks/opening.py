@@ -49,7 +49,8 @@ def open_with_labels(model_class: Any, folder: Path, labels: Sequence[str]) -> n
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the head is meant to be new
     names = dict(enumerate(labels))
     numbers = {name: index for index, name in names.items()}
-    return _open(model_class, folder, num_labels=len(names), id2label=names, label2id=numbers)
+    head = {"num_labels": len(names), "id2label": names, "label2id": numbers}
+    return _open(model_class, folder, **head, ignore_mismatched_sizes=True)  # a head for other labels gives way
 
 
 def known_labels(teacher: Any) -> list[str] | None:

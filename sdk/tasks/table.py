@@ -4,6 +4,7 @@ from edgefold.tasks.image_classification import IMAGE_CLASSIFICATION
 from edgefold.tasks.language_modeling import LANGUAGE_MODELING
 from edgefold.tasks.masked_language_modeling import MASKED_LANGUAGE_MODELING
 from edgefold.tasks.question_answering import QUESTION_ANSWERING
+from edgefold.tasks.recommendation import RECOMMENDATION
 from edgefold.tasks.sequence_to_sequence import SEQUENCE_TO_SEQUENCE
 from edgefold.tasks.speech_recognition import SPEECH_RECOGNITION
 from edgefold.tasks.task import Task
@@ -20,4 +21,5 @@ TASKS: dict[str, Task] = {
     "translation": SEQUENCE_TO_SEQUENCE,
     "summarization": SEQUENCE_TO_SEQUENCE,
     "speech-recognition": SPEECH_RECOGNITION,
+    "recommendation": RECOMMENDATION,
 }
