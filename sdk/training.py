@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
-from edgefold.distillation.captures import captured_outputs
 from edgefold.distillation.learned_maps import attached
 from edgefold.distillation.logits import logits_of
 from edgefold.distillation.objectives import Objective
@@ -155,13 +154,11 @@ class CompressionTrainer(Trainer):
             return (task, outputs) if return_outputs else task
         student = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         views = self.distillation.views(inputs)
-        inner = student.module if isinstance(student, Student) else student
-        with captured_outputs(inner, self.penalties.paths) as penalised:
-            seen = self.distillation.run_student(model, views)
+        seen = self.distillation.run_student(model, views, also=self.penalties.paths)
         terms = {"task": self.objective.task * _task_loss(seen.outputs, views)} if self.objective.task else {}
         teacher = self._teacher_outputs(inputs, ids) if self.objective.needs_teacher else None
         terms |= self.distillation.terms(seen, teacher, inputs, inputs.get(self.label_names[0]))
-        terms |= self.penalties.values(student, penalised, views)
+        terms |= self.penalties.values(student, seen.hidden, views)
         self._record(terms)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         return (loss, seen.outputs) if return_outputs else loss
