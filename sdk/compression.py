@@ -71,6 +71,11 @@ def compress(
     out = Path(out).absolute()
     check_output_folder(out, overwrite)
     recipe.check_paths()
+    if recipe.teacher_cache.folder is not None and not TASKS[recipe.task].is_cacheable:
+        raise InputError(
+            f"teacher_cache.folder cannot be used for {recipe.task}, whose examples change from epoch to epoch; leave "
+            "it out, so that the teacher runs in each step."
+        )
     work = _check_work_folder(out, recipe, resume, overwrite)
     use_threads(recipe.training.threads)
     torch.manual_seed(recipe.training.seed)

@@ -71,7 +71,7 @@ def _configured_sizes(
     """The dimension sizes under these fields if every parameter then has a predictable shape, else None.
 
     A dimension that the plan leaves alone but the configuration ties to another (a pooler as wide as the residual
-    stream) follows, where a selection can make it do so.
+    stream) follows, where a selection can make it do so: from the same old size to the same new one, no other.
     """
     try:
         config = _with_fields(model.config, fields)
@@ -91,9 +91,6 @@ def _configured_sizes(
 
 
 def _may_follow(graph: DimensionGraph, factor: Factor, size: int, sizes: Mapping[str, int]) -> bool:
-    return (
-        not factor.parts
-        and factor.dimension not in sizes
-        and size < factor.size
-        and graph[factor.dimension].kind == "permutation"
-    )
+    is_free = not factor.parts and factor.dimension not in sizes
+    same_change = any(graph[name].size == factor.size and new == size < factor.size for name, new in sizes.items())
+    return is_free and same_change and graph[factor.dimension].kind == "permutation"

@@ -6,9 +6,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import BertConfig, BertForMaskedLM
 
 from edgefold.dimensions import trace
+from edgefold.folding import fold
+from edgefold.plans import Plan, Select
 from edgefold.resizing import resize_module
+from edgefold.student_building import build_student
 
 
 def test_a_uniform_plan_is_solved_by_the_configuration(
@@ -91,3 +95,13 @@ def test_tied_weights_stay_tied(text_batch: Callable[..., Any]) -> None:
     assert resized.edits
     assert resized.module.lm_head.weight is resized.module.transformer.wte.weight
     assert resized.module.lm_head.weight.shape == (101, 16)
+
+
+def test_selected_heads_leave_the_residual_stream_as_wide_as_it_was() -> None:
+    """A masked language model's stream is a permutation: it could follow the heads, but nobody asked it to."""
+    sizes = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    teacher = BertForMaskedLM(BertConfig(**sizes, vocab_size=50)).eval()
+    ids = {"input_ids": torch.randint(0, 50, (2, 7))}
+    plain: Any = fold(build_student(teacher, Plan([Select("heads", 2)]), ids, [ids]))
+    assert plain.bert.embeddings.word_embeddings.embedding_dim == 24
+    assert plain.bert.encoder.layer[0].attention.self.query.out_features == 12
