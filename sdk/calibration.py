@@ -74,6 +74,13 @@ class Moments:
         assert torch.equal(self.blocks, places)
         return self.uncentred
 
+    def divided(self, scale: Tensor) -> "Moments":
+        """Those of x / scale, scale: (size,)."""
+        result = Moments(self.size, self.blocks, self.count)
+        result.origin, result.total = self.origin / scale, self.total / scale
+        result.products = self.products / _outer(scale, self.blocks)
+        return result
+
     @property
     def _drift(self) -> Tensor:
         return self.total / self.count

@@ -17,6 +17,7 @@ from edgefold.graph_alignment import module_of
 from edgefold.head_projections import for_kept_heads, head_directions, leading_heads
 from edgefold.layouts import Layout, axis_names, axis_size, layout_names, resized_layout
 from edgefold.low_rank import FactorPair, keep_energy
+from edgefold.norm_scales import find_movable_scales, scale_of, turned_to_scales, with_moved_scales
 from edgefold.projections import (
     Map,
     Projection,
@@ -44,6 +45,8 @@ class StudentStart:
     """Every parameter and floating-point buffer at its new size."""
     factors: Mapping[str, tuple[Tensor, Tensor]]
     """(out, rank) and (rank, in) for each factorized module; those left dense are not here."""
+    scales: Mapping[str, Tensor]
+    """By the name of a norm's weight: the scale of the teacher's norm, (d,), that the student has in the norm's readers."""
 
 
 def start_student(
@@ -65,15 +68,21 @@ def start_student(
     tensors = {name: tensor.detach() for name, tensor in tensors.items() if name in graph.layouts}
     dtype = next(iter(tensors.values())).dtype
     factorized = {f"{pair.module}.weight": pair for pair in factor_pairs}
-    targets = find_targets(graph, sizes, projected, factorized)
+    norms = [norm for norm in graph.norms if runs_along(graph, norm.source, -1, projected)]
+    movable = find_movable_scales(graph, norms, tensors)
+    targets = find_targets(graph, sizes, projected, factorized, {each.norm.source for each in movable})
     moments = collect_moments(graph.module, targets.axes, batches, targets.blocks)
+    scales = {node: each.scale for each in movable for node in each.nodes}
+    moments |= {node: moments[node].divided(scale) for node, scale in scales.items() if node in moments}
+    tensors = with_moved_scales(movable, tensors)
     leaders = {name: heads for name in projected if (heads := leading_heads(graph, name))}
     maps: dict[str, Map] = {}
     for name, size in sizes.items():
         if name in leaders:
             maps[name] = _head_projection(graph, name, leaders[name], size, moments, tensors)
         elif name in projected:
-            maps[name] = _projection(graph, name, size, targets.axes, moments, emphasis[name])
+            found = _projection(graph, name, size, targets.axes, moments, emphasis[name])
+            maps[name] = _turned(graph, name, found, [norm for norm in norms if norm.node not in scales], tensors)
         else:
             maps[name] = _selection(graph, name, size, moments, tensors)
     tensors |= _biases_with_lost_means(graph, maps, moments, tensors)
@@ -81,8 +90,7 @@ def start_student(
     weights = {
         name: compose(tensor.to("cpu", torch.float64), graph.layouts[name], maps) for name, tensor in tensors.items()
     }
-    norms = [norm for norm in graph.norms if runs_along(graph, norm.source, -1, projected)]
-    weights |= _refit_norms(graph, norms, maps, batches)
+    weights |= _refit_norms(graph, norms, maps, batches, scales)
     factors = {}
     for name, pair in list(factorized.items()):
         kept = keep_energy(pair, *_factors(graph, name, pair, weights[name], maps, moments, batches))
@@ -96,6 +104,7 @@ def start_student(
         sources=_sources(graph, tensors, maps, projected, norms, factorized),
         weights={name: weight.to(dtype) for name, weight in weights.items()},
         factors=factors,
+        scales={each.norm.weight: each.scale for each in movable if each.norm.weight},
     )
 
 
@@ -119,6 +128,16 @@ def _projection(
             along.append(dimension_moment(moment.covariance if centred else moment.uncentred, axis, name))
             weights.append(_weight(node, emphasis))
     return Projection(principal_directions(along, size, weights))
+
+
+def _turned(
+    graph: DimensionGraph, name: str, map: Projection, norms: Sequence[NormRead], tensors: Mapping[str, Tensor]
+) -> Projection:
+    """In a basis that suits the scales which stay in their norms, where all norms along the dimension only scale."""
+    along = [norm for norm in norms if runs_along(graph, norm.source, -1, {name})]
+    scales = [scale for norm in along if (scale := scale_of(norm, tensors)) is not None]
+    fits = len(scales) == len(along) > 0 and all(len(scale) == len(map.matrix) for scale in scales)
+    return Projection(turned_to_scales(map.matrix, scales)) if fits else map
 
 
 def _weight(node: Node, emphasis: Mapping[str, float]) -> float:
@@ -194,11 +213,15 @@ def _selection(
 
 
 def _refit_norms(
-    graph: DimensionGraph, norms: Sequence[NormRead], maps: Mapping[str, Map], batches: Sequence[Batch]
+    graph: DimensionGraph,
+    norms: Sequence[NormRead],
+    maps: Mapping[str, Map],
+    batches: Sequence[Batch],
+    scales: Mapping[Node, Tensor],
 ) -> dict[str, Tensor]:
     """Scale and shift of each small norm, by regressing P^T y on norm(P^T x) coordinate by coordinate.
 
-    x and y are the teacher's values before and after the norm.
+    x and y are the teacher's values before and after the norm; y without the scales that went into the readers.
     """
     sums: dict[NormRead, Tensor] = {}
     by_node = {id(norm.node): norm for norm in norms}
@@ -212,7 +235,9 @@ def _refit_norms(
         layout = graph.node_layouts[node]
         last: Layout = (*(() for _ in layout[:-1]), layout[-1])
         precision = torch.promote_types(value.dtype, torch.float32)
-        pair = (t.to("cpu", precision) for t in (inputs[norm.source], value))
+        pair = [t.to("cpu", precision) for t in (inputs[norm.source], value)]
+        if node in scales:
+            pair[1] = pair[1] / scales[node].to(precision)
         x, y = (_valid(compose(t, last, maps), batch).double() for t in pair)
         s = norm.normalise(x)
         terms = torch.stack([torch.ones_like(s).sum(0), s.sum(0), y.sum(0), (s * s).sum(0), (s * y).sum(0)])

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
@@ -89,10 +90,11 @@ def build_student(
                 reference=graph,
                 layer_map={**reduced.layers, **{f"{pair.module}.1": pair.module for pair in factorized}},
                 frozen=frozen,
+                scales=plain.scales,
                 progress=progress,
             ),
         )
-    matches = () if resized.is_graph else _with_layers(_matches(graph, resized.module), reduced)
+    matches = () if resized.is_graph else _with_layers(_matches(graph, resized.module, plain.scales), reduced)
     steps = [step for step in plan.steps if isinstance(step, Bottleneck)]
     structure = Structure(
         plan,
@@ -195,7 +197,7 @@ def _load(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
             tensors[name].copy_(value)
 
 
-def _matches(graph: DimensionGraph, module: nn.Module) -> tuple[Match, ...]:
+def _matches(graph: DimensionGraph, module: nn.Module, scales: Mapping[str, Tensor]) -> tuple[Match, ...]:
     """Where hidden states can be compared: the norms along each linear dimension, or its writers where none has."""
     norms = [(norm.weight, norm.node) for norm in graph.norms if norm.weight]
     writers = [(read.parameter, read.node) for read in graph.reads]
@@ -205,7 +207,7 @@ def _matches(graph: DimensionGraph, module: nn.Module) -> tuple[Match, ...]:
             continue
         for places in (norms, writers):
             found = [
-                Match(path, dimension.name)
+                Match(path, dimension.name, scale=scales.get(parameter))
                 for parameter, node in places
                 if (path := parameter.rpartition(".")[0]) and _last_dimension(graph, node) == dimension.name
             ]

@@ -57,6 +57,12 @@ class Match:
     dimension: str
     teacher: str = ""
     """Its path in the teacher; empty where it is the same."""
+    scale: Tensor | None = field(default=None, compare=False)
+    """Of a norm: the factors (d,) of the teacher's output that the student has in the norm's readers instead."""
+
+    def wanted(self, teacher: Tensor) -> Tensor:
+        """The teacher's output (..., d) as the student should have it, but for the projection."""
+        return teacher if self.scale is None else teacher / self.scale.to(teacher)
 
     @property
     def teacher_module(self) -> str:

@@ -118,7 +118,7 @@ class CompressionTrainer(Trainer):
             losses = [
                 hidden_loss(
                     hidden[match.module],
-                    teacher.hidden[match.teacher_module],
+                    match.wanted(teacher.hidden[match.teacher_module]),
                     student.projection(match.dimension),
                     token_mask(inputs, hidden[match.module]),
                 )
