@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgefold.axis_tracer import LinearRead, NormRead, sizes
+from edgefold.calibration import Moments
 from edgefold.dimensions import DimensionGraph
 
 aten = torch.ops.aten
@@ -44,29 +45,50 @@ def find_movable_scales(
     found = []
     for norm in norms:
         scale = scale_of(norm, tensors)
-        nodes, reads = _followed(graph, norm.node)
-        if scale is None or not reads or any(not _takes_a_scale(graph, read, tensors) for read in reads):
-            continue
-        if float(scale.abs().min()) > SMALLEST_SHARE * float(scale.abs().max()):
+        nodes = handed_on(norm.node)
+        reads = _readers(graph, nodes)
+        is_shared = sum(other.weight == norm.weight for other in norms) > 1
+        if (
+            scale is not None
+            and reads
+            and not is_shared
+            and all(_takes_a_scale(graph, read, tensors) for read in reads)
+        ):
             found.append(MovableScale(norm, scale, nodes, reads))
     return found
 
 
 def scale_of(norm: NormRead, tensors: Mapping[str, Tensor]) -> Tensor | None:
-    """g: (d,) of an RMS norm that only scales, in float64; else None."""
+    """g: (d,) of an RMS norm that only scales, in float64; None for others, and where it cannot be divided by."""
     if norm.centred or norm.bias or not norm.weight:
         return None
-    return tensors[norm.weight].to("cpu", torch.float64) + norm.offset
+    scale = tensors[norm.weight].detach().to("cpu", torch.float64) + norm.offset
+    return scale if float(scale.abs().min()) > SMALLEST_SHARE * float(scale.abs().max()) else None
 
 
 def with_moved_scales(movable: Sequence[MovableScale], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The readers' matrices times the scales, W diag(g); the others as they are."""
+    """The readers' matrices times the scales, W diag(g), and norms that scale by one; the others as they are."""
     moved = dict(tensors)
     for each in movable:
+        assert each.norm.weight is not None
+        moved[each.norm.weight] = torch.full_like(tensors[each.norm.weight], 1 - each.norm.offset)
         for read in each.reads:
             weight = tensors[read.parameter].movedim(read.parameter_axis, -1) * each.scale.to(tensors[read.parameter])
             moved[read.parameter] = weight.movedim(-1, read.parameter_axis)
     return moved
+
+
+def without_scales(
+    moments: Mapping[Node, Moments], norms: Sequence[NormRead], tensors: Mapping[str, Tensor]
+) -> dict[Node, Moments]:
+    """The moments of what norms give before they scale it."""
+    divided = dict(moments)
+    for norm in norms:
+        scale = scale_of(norm, tensors)
+        for node in handed_on(norm.node) & moments.keys() if scale is not None else ():
+            assert scale is not None
+            divided[node] = moments[node].divided(scale)
+    return divided
 
 
 def turned_to_scales(directions: Tensor, scales: Sequence[Tensor]) -> Tensor:
@@ -86,21 +108,24 @@ def turned_to_scales(directions: Tensor, scales: Sequence[Tensor]) -> Tensor:
     return directions @ turn
 
 
-def _followed(graph: DimensionGraph, start: Node) -> tuple[frozenset[Node], tuple[LinearRead, ...]]:
-    """All that hands the vectors of a value on, and the products that read them; no products where anything else does."""
-    by_node = {read.node: read for read in graph.reads}
-    nodes, reads, waiting = {start}, [], [start]
+def handed_on(start: Node) -> frozenset[Node]:
+    """A value, and every other that holds the same vectors."""
+    nodes, waiting = {start}, [start]
     while waiting:
         node = waiting.pop()
-        for user in node.users:
-            if user in by_node and by_node[user].source is node:
-                reads.append(by_node[user])
-            elif _hands_on(user, node):
-                nodes.add(user)
-                waiting.append(user)
-            else:
-                return frozenset(), ()
-    return frozenset(nodes), tuple(reads)
+        further = [user for user in node.users if _hands_on(user, node)]
+        nodes |= set(further)
+        waiting += further
+    return frozenset(nodes)
+
+
+def _readers(graph: DimensionGraph, nodes: frozenset[Node]) -> tuple[LinearRead, ...]:
+    """The products that read these values; none where anything else does."""
+    by_node = {read.node: read for read in graph.reads}
+    users = [user for node in nodes for user in node.users if user not in nodes]
+    if any(user not in by_node or by_node[user].source not in nodes for user in users):
+        return ()
+    return tuple(by_node[user] for user in users)
 
 
 def _hands_on(user: Node, node: Node) -> bool:

@@ -158,8 +158,9 @@ class _Fitting:
         batch = self._batches[i]
         found = rows(self._student.attempt(i, point.path), point.axis, batch)
         vectors = rows(self._teacher.value(i, point.target), point.axis, batch)
-        if point.source is None and point.weight in self._scales:
-            vectors = vectors / self._scales[point.weight].to(vectors)
+        scale = self._scales.get(point.weight or "") if point.source is None else None
+        if scale is not None:
+            vectors = vectors / scale.to(vectors)
         wanted = mapped(vectors, point.layout, self._maps)
         _check_finite(wanted, f"the teacher at {point.name}")
         _check_finite(found, f"the student at {point.name}")

@@ -223,8 +223,8 @@ def _with_layers(matches: tuple[Match, ...], reduced: Restructured) -> tuple[Mat
     for match in matches:
         for sharer, owner in reduced.shared.items():
             if match.module.startswith(f"{owner}."):
-                found[Match(sharer + match.module[len(owner) :], match.dimension)] = None
-    return tuple(Match(m.module, m.dimension, path_before(m.module, reduced.layers)) for m in found)
+                found[replace(match, module=sharer + match.module[len(owner) :])] = None
+    return tuple(replace(match, teacher=path_before(match.module, reduced.layers)) for match in found)
 
 
 def _last_dimension(graph: DimensionGraph, node: torch.fx.Node) -> str:
