@@ -91,7 +91,8 @@ def _products(rows: Tensor, blocks: Tensor | None) -> Tensor:
     if blocks is None:
         return rows.T @ rows
     if blocks.shape[1] == 1:
-        return torch.linalg.vector_norm(rows, dim=0).square()[blocks][:, :, None]
+        squares: Tensor = torch.linalg.vector_norm(rows, dim=0).square()
+        return squares[blocks][:, :, None]
     parts = rows[:, blocks].transpose(0, 1)  # (number, n, c)
     return parts.transpose(1, 2) @ parts
 
