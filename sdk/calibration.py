@@ -74,6 +74,13 @@ class Moments:
         assert torch.equal(self.blocks, places)
         return self.uncentred
 
+    def divided(self, scale: Tensor) -> "Moments":
+        """Those of x / scale, scale: (size,)."""
+        result = Moments(self.size, self.blocks, self.count)
+        result.origin, result.total = self.origin / scale, self.total / scale
+        result.products = self.products / _outer(scale, self.blocks)
+        return result
+
     @property
     def _drift(self) -> Tensor:
         return self.total / self.count
@@ -84,7 +91,8 @@ def _products(rows: Tensor, blocks: Tensor | None) -> Tensor:
     if blocks is None:
         return rows.T @ rows
     if blocks.shape[1] == 1:
-        return rows.square().sum(0)[blocks][:, :, None]
+        squares: Tensor = torch.linalg.vector_norm(rows, dim=0).square()
+        return squares[blocks][:, :, None]
     parts = rows[:, blocks].transpose(0, 1)  # (number, n, c)
     return parts.transpose(1, 2) @ parts
 
@@ -163,7 +171,13 @@ def _rows(value: Tensor, axis: int, batch: Batch) -> Tensor:
     """The vectors along `axis` as (n, size), without those at masked positions."""
     value = value.movedim(axis, -1)
     mask = batch.get("attention_mask")
-    if mask is not None and mask.dim() == 2 and value.dim() >= 3 and value.shape[:2] == mask.shape:
+    if (
+        mask is not None
+        and mask.dim() == 2
+        and value.dim() >= 3
+        and value.shape[:2] == mask.shape
+        and not bool(mask.all())
+    ):
         return value[mask.bool()].reshape(-1, value.shape[-1])
     return value.reshape(-1, value.shape[-1])
 

@@ -23,19 +23,26 @@ class CalibrationTargets:
 
 
 def find_targets(
-    graph: DimensionGraph, resized: Collection[str], projected: set[str], factorized: Collection[str]
+    graph: DimensionGraph,
+    resized: Collection[str],
+    projected: set[str],
+    factorized: Collection[str],
+    sources_left_out: Collection[Node] = (),
 ) -> CalibrationTargets:
     """What decides the starts of these dimensions, and of the factor pairs in place of these parameters.
 
     A projection wants the whole second moment wherever its dimension is read or normalised, a factor pair that of its
     inputs. Of what selections alone are decided by, a neuron's importance needs its own square, a head's its own block.
+
+    Args:
+        sources_left_out: what norms read, where what they give is all that counts.
     """
     readers = {name: readers_of(graph, name) for name in resized}
     axes = {read.source: read.axis for name in readers for read in readers[name]}
     whole = {read.source: read.axis for read in graph.reads if read.parameter in factorized}
     for norm in graph.norms:
         if runs_along(graph, norm.source, -1, projected):
-            whole |= {node: len(sizes(node)) - 1 for node in (norm.source, norm.node)}
+            whole |= {node: len(sizes(node)) - 1 for node in (norm.source, norm.node) if node not in sources_left_out}
     whole |= {node: axis for node, axis in axes.items() if runs_along(graph, node, axis, projected)}
     axes = {node: axis for node, axis in (axes | whole).items() if node.op == "call_function"}
     blocks = {node: places for node, places in _blocks(graph, readers).items() if node in axes and node not in whole}

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -13,19 +12,18 @@ from edgefold.axis_tracer import NormRead
 from edgefold.calibration import Batch, Moments, collect_moments, run_batches
 from edgefold.calibration_targets import find_targets, readers_of, runs_along
 from edgefold.dimensions import DimensionGraph
-from edgefold.graph_alignment import module_of
-from edgefold.head_projections import for_kept_heads, head_directions, leading_heads
+from edgefold.head_projections import for_kept_heads, leading_heads
 from edgefold.layouts import Layout, axis_names, axis_size, layout_names, resized_layout
 from edgefold.low_rank import FactorPair, keep_energy
+from edgefold.norm_scales import find_movable_scales, with_moved_scales, without_scales
+from edgefold.projection_starts import start_head_projection, start_projection
 from edgefold.projections import (
     Map,
     Projection,
     Selection,
     axis_energy,
     compose,
-    dimension_moment,
     most_important,
-    principal_directions,
     reader_importance,
     whitened_factors,
 )
@@ -44,6 +42,8 @@ class StudentStart:
     """Every parameter and floating-point buffer at its new size."""
     factors: Mapping[str, tuple[Tensor, Tensor]]
     """(out, rank) and (rank, in) for each factorized module; those left dense are not here."""
+    scales: Mapping[str, Tensor]
+    """By the name of a norm's weight: the factors (d,) of the teacher's norm that the student has in its readers."""
 
 
 def start_student(
@@ -65,15 +65,21 @@ def start_student(
     tensors = {name: tensor.detach() for name, tensor in tensors.items() if name in graph.layouts}
     dtype = next(iter(tensors.values())).dtype
     factorized = {f"{pair.module}.weight": pair for pair in factor_pairs}
-    targets = find_targets(graph, sizes, projected, factorized)
+    norms = [norm for norm in graph.norms if runs_along(graph, norm.source, -1, projected)]
+    movable = find_movable_scales(graph, norms, tensors)
+    targets = find_targets(graph, sizes, projected, factorized, {each.norm.source for each in movable})
     moments = collect_moments(graph.module, targets.axes, batches, targets.blocks)
+    scales = {node: each.scale for each in movable for node in each.nodes}
+    moments |= {node: moments[node].divided(scale) for node, scale in scales.items() if node in moments}
+    unscaled = without_scales(moments, [norm for norm in norms if norm.node not in scales], tensors)
+    tensors = with_moved_scales(movable, tensors)
     leaders = {name: heads for name in projected if (heads := leading_heads(graph, name))}
     maps: dict[str, Map] = {}
     for name, size in sizes.items():
         if name in leaders:
-            maps[name] = _head_projection(graph, name, leaders[name], size, moments, tensors)
+            maps[name] = start_head_projection(graph, name, leaders[name], size, moments, tensors)
         elif name in projected:
-            maps[name] = _projection(graph, name, size, targets.axes, moments, emphasis[name])
+            maps[name] = start_projection(graph, name, size, targets.axes, unscaled, emphasis[name], tensors)
         else:
             maps[name] = _selection(graph, name, size, moments, tensors)
     tensors |= _biases_with_lost_means(graph, maps, moments, tensors)
@@ -81,8 +87,7 @@ def start_student(
     weights = {
         name: compose(tensor.to("cpu", torch.float64), graph.layouts[name], maps) for name, tensor in tensors.items()
     }
-    norms = [norm for norm in graph.norms if runs_along(graph, norm.source, -1, projected)]
-    weights |= _refit_norms(graph, norms, maps, batches)
+    weights |= _refit_norms(graph, norms, maps, batches, scales)
     factors = {}
     for name, pair in list(factorized.items()):
         kept = keep_energy(pair, *_factors(graph, name, pair, weights[name], maps, moments, batches))
@@ -96,60 +101,8 @@ def start_student(
         sources=_sources(graph, tensors, maps, projected, norms, factorized),
         weights={name: weight.to(dtype) for name, weight in weights.items()},
         factors=factors,
+        scales={each.norm.weight: each.scale for each in movable if each.norm.weight},
     )
-
-
-def _projection(
-    graph: DimensionGraph,
-    name: str,
-    size: int,
-    targets: Mapping[Node, int],
-    moments: Mapping[Node, Moments],
-    emphasis: Mapping[str, float],
-) -> Projection:
-    """Activation PCA over every place where the dimension is read or normalised.
-
-    Centred where every reader has a bias that can take over the lost part of the mean, else about zero.
-    """
-    centred = all(read.bias for read in readers_of(graph, name))
-    along, weights = [], []
-    for node, moment in moments.items():
-        axis = graph.node_layouts[node][targets[node]]
-        if name in axis_names(axis):
-            along.append(dimension_moment(moment.covariance if centred else moment.uncentred, axis, name))
-            weights.append(_weight(node, emphasis))
-    return Projection(principal_directions(along, size, weights))
-
-
-def _weight(node: Node, emphasis: Mapping[str, float]) -> float:
-    """That of the first pattern which fits the module that computes a node, or one above it."""
-    path = module_of(node)
-    above = [path.rsplit(".", i)[0] for i in range(path.count(".") + 1)]
-    return next((weight for where, weight in emphasis.items() if any(fnmatchcase(p, where) for p in above)), 1.0)
-
-
-def _head_projection(
-    graph: DimensionGraph,
-    name: str,
-    heads: str,
-    size: int,
-    moments: Mapping[Node, Moments],
-    tensors: Mapping[str, Tensor],
-) -> Projection:
-    """Each head's own projection, from what its readers need."""
-    reads = [
-        (
-            moments[read.source].covariance if read.bias else moments[read.source].uncentred,
-            tensors[read.parameter].movedim(read.parameter_axis, -1),
-            axis,
-        )
-        for read in readers_of(graph, name)
-        if read.source in moments
-        and moments[read.source].size == axis_size(axis := graph.layouts[read.parameter][read.parameter_axis])
-    ]
-    if not reads:
-        return Projection(torch.eye(graph[name].size, dtype=torch.float64)[:, :size])
-    return Projection(head_directions(reads, name, heads, size))
 
 
 def _biases_with_lost_means(
@@ -194,11 +147,15 @@ def _selection(
 
 
 def _refit_norms(
-    graph: DimensionGraph, norms: Sequence[NormRead], maps: Mapping[str, Map], batches: Sequence[Batch]
+    graph: DimensionGraph,
+    norms: Sequence[NormRead],
+    maps: Mapping[str, Map],
+    batches: Sequence[Batch],
+    scales: Mapping[Node, Tensor],
 ) -> dict[str, Tensor]:
     """Scale and shift of each small norm, by regressing P^T y on norm(P^T x) coordinate by coordinate.
 
-    x and y are the teacher's values before and after the norm.
+    x and y are the teacher's values before and after the norm; y without the scales that went into the readers.
     """
     sums: dict[NormRead, Tensor] = {}
     by_node = {id(norm.node): norm for norm in norms}
@@ -212,7 +169,9 @@ def _refit_norms(
         layout = graph.node_layouts[node]
         last: Layout = (*(() for _ in layout[:-1]), layout[-1])
         precision = torch.promote_types(value.dtype, torch.float32)
-        pair = (t.to("cpu", precision) for t in (inputs[norm.source], value))
+        pair = [t.to("cpu", precision) for t in (inputs[norm.source], value)]
+        if node in scales:
+            pair[1] = pair[1] / scales[node].to(precision)
         x, y = (_valid(compose(t, last, maps), batch).double() for t in pair)
         s = norm.normalise(x)
         terms = torch.stack([torch.ones_like(s).sum(0), s.sum(0), y.sum(0), (s * s).sum(0), (s * y).sum(0)])

@@ -1,10 +1,10 @@
 """Which values of a student can be held against its teacher's, found in the traced graph that both come from."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgefold.dimensions import DimensionGraph
@@ -27,6 +27,8 @@ class MatchFinder:
     graph: DimensionGraph
     student: nn.Module
     reduced: Restructured
+    scales: Mapping[str, Tensor] = field(default_factory=dict)
+    """Of norms, by the name of their weight: what the student has in the norm's readers instead."""
 
     def __post_init__(self) -> None:
         self._ends = ends(self.graph.module.graph.nodes)
@@ -37,6 +39,7 @@ class MatchFinder:
         """Where hidden states can be compared: the norms along each linear dimension, or its writers without any."""
         norms = [norm.weight for norm in self.graph.norms if norm.weight]
         writers = [read.parameter for read in self.graph.reads]
+        scales = {weight.rpartition(".")[0]: scale for weight, scale in self.scales.items()}
         found: dict[Match, None] = {}
         for dimension in self.graph.dimensions:
             if dimension.kind != "linear":
@@ -44,7 +47,9 @@ class MatchFinder:
             for parameters in (norms, writers):
                 paths = dict.fromkeys(parameter.rpartition(".")[0] for parameter in parameters)
                 matched = [path for path in paths if self._ends_along(path, dimension.name)]
-                found |= {self._match(place, dimension.name): None for path in matched for place in self._runs(path)}
+                for path in matched:
+                    matches = (self._match(place, dimension.name) for place in self._runs(path))
+                    found |= {replace(match, scale=scales.get(path)): None for match in matches}
                 if matched:
                     break
         return tuple(found)

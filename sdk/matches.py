@@ -1,6 +1,8 @@
 """What a student computes that its teacher computes too: where in either, and in which space."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,8 @@ class Match:
     dimension: str
     teacher: str = ""
     """Its place in the teacher; empty where it is the same."""
+    scale: Tensor | None = field(default=None, compare=False)
+    """Of a norm: the factors (d,) of the teacher's output that the student has in the norm's readers instead."""
 
     @property
     def teacher_module(self) -> str:

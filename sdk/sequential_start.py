@@ -50,6 +50,7 @@ def refit_sequentially(
     layer_map: Mapping[str, str] | None = None,
     frozen: Collection[str] = (),
     factors: Mapping[Node, float] | None = None,
+    scales: Mapping[str, Tensor] | None = None,
     ridge: float = RIDGE,
     positions: int = POSITIONS,
     progress: Progress | None = None,
@@ -70,6 +71,7 @@ def refit_sequentially(
         layer_map: module paths of the student -> of the teacher, where they differ.
         frozen: parameters that keep their start.
         factors: of operators whose outputs are to be larger than the teacher's, see `find_compensations`.
+        scales: of norms, by the name of their weight: factors that the student has in the norm's readers instead.
         ridge: pull towards the start, relative to the inputs' mean variance; see `ridge_correction`.
         positions: unmasked positions of the calibration data to use; beyond that many, batches are left out evenly.
 
@@ -84,7 +86,7 @@ def refit_sequentially(
     if lost:
         logger.info("These have no counterpart in the teacher and keep their plain start: %s.", ", ".join(lost))
     used = _within(batches, positions)
-    fitting = _Fitting(teacher, student, points, maps, used, ridge)
+    fitting = _Fitting(teacher, student, points, maps, used, ridge, scales or {})
     for done, point in enumerate(points):
         correction = fitting.fit(point)
         if progress:
@@ -105,11 +107,12 @@ class _Fitting:
         maps: Mapping[str, Map],
         batches: Sequence[Batch],
         ridge: float,
+        scales: Mapping[str, Tensor],
     ) -> None:
         self._teacher = Replay(teacher.module, batches, held=[point.target for point in points])
         self._student = Replay(student.module, batches)
         self.weights = self._student.weights
-        self._maps, self._batches, self._ridge = maps, batches, ridge
+        self._maps, self._batches, self._ridge, self._scales = maps, batches, ridge, scales
         self._inputs: tuple[object, Moments] | None = None
 
     def fit(self, point: FitPoint) -> Correction:
@@ -157,7 +160,11 @@ class _Fitting:
         """What the student has at the end of the path, and what it lacks there: (n, p) each."""
         batch = self._batches[i]
         found = rows(self._student.attempt(i, point.path), point.axis, batch)
-        wanted = mapped(rows(self._teacher.value(i, point.target), point.axis, batch), point.layout, self._maps)
+        vectors = rows(self._teacher.value(i, point.target), point.axis, batch)
+        scale = self._scales.get(point.weight or "") if point.source is None else None
+        if scale is not None:
+            vectors = vectors / scale.to(vectors)
+        wanted = mapped(vectors, point.layout, self._maps)
         _check_finite(wanted, f"the teacher at {point.name}")
         _check_finite(found, f"the student at {point.name}")
         return found, point.factor * wanted.to(found.device) - found

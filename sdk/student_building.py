@@ -98,6 +98,7 @@ def build_student(
                 layer_map={**reduced.layers, **{f"{pair.module}.1": pair.module for pair in factorized}},
                 frozen=composed,
                 factors=factors,
+                scales=plain.scales,
                 progress=progress,
             )
             _load(resized.module, refitted)
@@ -114,7 +115,7 @@ def build_student(
         reduced.is_configured,
         resized.is_graph,
     )
-    finder = MatchFinder(graph, resized.module, reduced)
+    finder = MatchFinder(graph, resized.module, reduced, plain.scales)
     student = Student(resized.module, structure, plain, finder.hidden(), mode, masks, inputs)
     student.entrance, student.attentions = finder.entrance(), finder.attentions(plain.maps)
     return student.train(teacher.training)

@@ -22,6 +22,39 @@ def test_streaming_equals_all_at_once() -> None:
     torch.testing.assert_close(moments.mean, rows.mean(0))
 
 
+def test_blocks_are_those_of_the_whole() -> None:
+    rows = torch.randn(50, 12, dtype=torch.float64) + 3
+    whole = Moments(12)
+    whole.add(rows)
+    for places in (torch.arange(12).reshape(3, 4), torch.arange(12).reshape(12, 1), torch.tensor([[0, 5], [7, 2]])):
+        part = Moments(12, places)
+        for piece in rows.split(20):
+            part.add(piece)
+        torch.testing.assert_close(part.blocks_at(places), whole.blocks_at(places))
+        torch.testing.assert_close(
+            part.covariance, whole.covariance[places[:, :, None], places[:, None, :]], rtol=1e-7, atol=1e-10
+        )
+
+
+def test_moments_of_scaled_vectors() -> None:
+    rows, scale = torch.randn(50, 6, dtype=torch.float64) + 1, torch.rand(6, dtype=torch.float64) + 0.5
+    moments, divided = Moments(6), Moments(6)
+    moments.add(rows)
+    divided.add(rows / scale)
+    torch.testing.assert_close(moments.divided(scale).uncentred, divided.uncentred)
+    torch.testing.assert_close(moments.divided(scale).covariance, divided.covariance)
+
+
+def test_a_large_mean_costs_single_precision_nothing() -> None:
+    """Products are taken about the first batch's mean: without that, float32 would leave nothing of this variance."""
+    rows = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 3e3
+    rows = rows.float()
+    moments = Moments(6)
+    for part in rows.split(500):
+        moments.add(part)
+    torch.testing.assert_close(moments.covariance, torch.cov(rows.double().T, correction=0), rtol=1e-4, atol=1e-5)
+
+
 def test_padding_is_left_out(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
     """The same rows with more padding give the same moments at every norm."""
     model, batch = make_bert(), text_batch(rows=4, length=9)

@@ -25,7 +25,7 @@ class BuiltPairs:
 
     def hidden(self) -> tuple[Pair, ...]:
         pairs = (
-            Pair(match.module, teacher, match.dimension)
+            Pair(match.module, teacher, match.dimension, match.scale)
             for match in self._student.matches
             if (teacher := self._counterpart(match.module, match.teacher_module))
         )
@@ -44,7 +44,7 @@ class BuiltPairs:
         ((main, _),) = Counter(match.dimension for match in matches.values()).most_common(1) or (("", 0),)
         along = [match for match in matches.values() if match.dimension == main]
         chosen = matches[at] if at is not None else along[-1] if along else None
-        return (Pair(chosen.module, chosen.teacher_module, chosen.dimension),) if chosen else ()
+        return (Pair(chosen.module, chosen.teacher_module, chosen.dimension, chosen.scale),) if chosen else ()
 
     def maps(self) -> tuple[MapPair, ...]:
         if not (has_maps(self._student.module) and has_maps(self._teacher)):

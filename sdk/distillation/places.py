@@ -1,6 +1,8 @@
 """Two values held against one another: where each of them is computed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -12,6 +14,8 @@ class Pair:
     dimension: str | None = None
     """Of a student that was built from this teacher: its map takes the teacher's value into the student's space. None:
     widths that differ need a learned map."""
+    scale: Tensor | None = field(default=None, compare=False)
+    """What the teacher's value is divided by, coordinate by coordinate, before it is mapped."""
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,7 @@ class Distillation:
         mine, other = seen[pair.student], teacher[pair.teacher]
         if pair.dimension is not None:
             assert isinstance(self._student, Student)
+            other = other if pair.scale is None else other / pair.scale.to(other)
             return mine, self._student.mapped(other, pair.dimension)
         mine, other = _channels_last(mine), _channels_last(other)
         if mine.shape[-1] != other.shape[-1]:

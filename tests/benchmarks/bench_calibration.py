@@ -5,20 +5,20 @@ ratios. The goal is 1.3 for a plan that resizes. Factor pairs everywhere want ev
 neurons too: that ratio is printed and not held to it. `make bench ARGS="-k calibration"`.
 """
 
+import os
 import time
 from statistics import median, quantiles
 
 import pytest
 import torch
+from sentence_embeddings import load_embedder
 from torch import Tensor
-from transformers import AutoModel
 
 from edgefold.calibration import collect_moments
 from edgefold.calibration_targets import find_targets
-from edgefold.demo_data import fetch_model
 from edgefold.dimensions import trace
 
-PAIRS = 10
+PAIRS = int(os.environ.get("PAIRS", "10"))
 BATCH, SEQUENCE = 32, 128
 LIMIT = 1.3
 
@@ -31,9 +31,10 @@ def batch_of(seed: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("plan", ["select", "project and select", "low rank everywhere"])
 def test_calibration_against_a_bare_forward(plan: str) -> None:
     torch.set_num_threads(1)
-    teacher = AutoModel.from_pretrained(fetch_model(), local_files_only=True, add_pooling_layer=False).eval()
+    _, teacher = load_embedder()
     graph = trace(teacher, batch_of(0))
     resized = [d.name for d in graph if d.name.partition(".")[0] in ("ffn", "heads")] if "select" in plan else []
+    assert not resized or len(resized) == 12
     projected = {"hidden"} & set(plan.replace("project", "hidden").split())
     factorized = [read.parameter for read in graph.reads] if "rank" in plan else []
     targets = find_targets(graph, [*resized, *projected], projected, factorized)

@@ -28,7 +28,7 @@ from edgefold.student_building import build_student
 from edgefold.training import CompressionTrainer
 
 HIDDEN = 432
-TOKENS, HELD_OUT_TOKENS = int(os.environ.get("TOKENS", "8192")), 4096
+TOKENS, HELD_OUT_TOKENS = (int(os.environ.get(name, "8192")) for name in ("TOKENS", "HELD_OUT_TOKENS"))
 SECONDS = float(os.environ.get("SECONDS", "0"))
 TIED = bool(os.environ.get("TIED"))
 READERS = {

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from edgefold.calibration import Moments
 from edgefold.projections import whitened_factors
 
-TOKENS, HELD_OUT_TOKENS = int(os.environ.get("TOKENS", "8192")), 4096
+TOKENS, HELD_OUT_TOKENS = (int(os.environ.get(name, "8192")) for name in ("TOKENS", "HELD_OUT_TOKENS"))
 SHARES = (0.75, 0.5)
 """Of the parameters of the dense matrices."""
 Batches = list[dict[str, Tensor]]
