@@ -11,7 +11,8 @@ from torch.fx import Node
 from edgefold.axis_tracer import LinearRead, NormRead
 from edgefold.calibration import Batch, Moments, collect_moments, run_batches
 from edgefold.dimensions import DimensionGraph
-from edgefold.layouts import Layout, axis_names, axis_size, layout_names, resized_layout
+from edgefold.elimination import Reader, eliminate, open_reader
+from edgefold.layouts import Layout, axis_names, axis_size, copies, layout_names, resized_layout
 from edgefold.low_rank import FactorPair, keep_energy
 from edgefold.projections import (
     Map,
@@ -49,8 +50,14 @@ def start_student(
     projected: set[str],
     factor_pairs: Sequence[FactorPair],
     batches: Sequence[Batch],
+    is_refitted: bool = False,
 ) -> StudentStart:
-    """Calibrate and compute all starting values; float64 inside, the teacher's dtype at the end."""
+    """Calibrate and compute all starting values; float64 inside, the teacher's dtype at the end.
+
+    Args:
+        is_refitted: whether products will be fitted to what is left; then selections keep what the readers would miss
+            most (see `eliminate`), else what contributes most to them as they are.
+    """
     tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
     tensors = {name: tensor.detach() for name, tensor in tensors.items() if name in graph.layouts}
     dtype = next(iter(tensors.values())).dtype
@@ -61,7 +68,7 @@ def start_student(
     maps = {
         name: _projection(graph, name, size, targets, moments)
         if name in projected
-        else _selection(graph, name, size, readers, moments, tensors)
+        else _selection(graph, name, size, readers[name], moments, tensors, is_refitted)
         for name, size in sizes.items()
     }
     tensors |= _biases_with_lost_means(graph, maps, moments, tensors)
@@ -154,18 +161,28 @@ def _selection(
     graph: DimensionGraph,
     name: str,
     size: int,
-    readers: Mapping[str, list[LinearRead]],
+    readers: Sequence[LinearRead],
     moments: Mapping[Node, Moments],
     tensors: Mapping[str, Tensor],
+    is_refitted: bool,
 ) -> Selection:
-    """The coordinates that contribute most to their readers; by the weights' energy where nothing reads them so."""
+    """The coordinates that matter most to their readers; by the weights' energy where nothing reads them so."""
+    eliminates = is_refitted and all(tensors[read.parameter].dim() == 2 for read in readers)  # kernels are not fitted
+    opened: list[Reader] = []
     importance = torch.zeros(graph[name].size, dtype=torch.float64)
-    for read in readers[name]:
+    for read in readers:
         axis = graph.layouts[read.parameter][read.parameter_axis]
-        if read.source in moments and moments[read.source].size == axis_size(axis):
-            weight = tensors[read.parameter].movedim(read.parameter_axis, -1)
-            contribution = reader_importance(moments[read.source], weight, axis, name)
-            importance += contribution / contribution.sum().clamp_min(1e-30)
+        if read.source not in moments or moments[read.source].size != axis_size(axis):
+            continue
+        weight, moment = tensors[read.parameter].movedim(read.parameter_axis, -1), moments[read.source]
+        if eliminates:
+            second = moment.covariance if read.bias else moment.uncentred
+            opened.append(open_reader(weight, second, copies(axis, name)))
+            continue
+        contribution = reader_importance(moment, weight, axis, name)
+        importance += contribution / contribution.sum().clamp_min(1e-30)
+    if opened:
+        return Selection(eliminate(opened, size))
     if not importance.any():
         for member in graph[name].members:
             axis = graph.layouts[member.parameter][member.axis]

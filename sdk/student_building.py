@@ -66,7 +66,10 @@ def build_student(
     if hasattr(teacher, "generation_config"):  # no part of the configuration that the smaller model was built from
         resized.module.generation_config = copy.deepcopy(teacher.generation_config)
     factor_pairs = find_factor_pairs(resized.module, [step for step in plan.steps if isinstance(step, LowRank)])
-    plain = start_student(reduced.module, graph, resized.sizes, _projected(graph, plan), factor_pairs, batches)
+    is_refitted = start == "sequential" and mode == "weights"
+    plain = start_student(
+        reduced.module, graph, resized.sizes, _projected(graph, plan), factor_pairs, batches, is_refitted
+    )
     _load(resized.module, plain.weights)
     factorized = tuple(FactorPair(name, left.shape[1]) for name, (left, _) in plain.factors.items())
     warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factorized))
