@@ -5,91 +5,29 @@ student. `SAMPLES=512 make bench ARGS="-k sequential"`; prints a table.
 """
 
 import os
-import random
-import tarfile
 import time
-from io import BytesIO
-from typing import Any
 
 import pytest
-import torch
-from scipy.stats import spearmanr
-from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
+from sentence_embedding import HELD_OUT, batches, embed, fidelity, load_embedder, load_tokenizer, texts
 
-from edgefold.demo_data import INNER_ARCHIVE, REVIEWS, default_cache, fetch_model
-from edgefold.downloads import fetch
 from edgefold.plans import Plan, Project, Select
 from edgefold.student_building import STARTS, build_student
 
-HELD_OUT = 600
 SAMPLES = int(os.environ.get("SAMPLES", "2400"))
 WIDTHS = {"half": (192, 768, 6), "third": (128, 512, 4)}
 
 
-class Embedder(nn.Module):
-    """Mean-pooled sentence embeddings; the read-out keeps the teacher's space whatever the student's width."""
-
-    def __init__(self, encoder: Any) -> None:
-        super().__init__()
-        self.encoder = encoder
-        size = encoder.config.hidden_size
-        self.readout = nn.Linear(size, size)
-        self.readout.weight.data, self.readout.bias.data = torch.eye(size), torch.zeros(size)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(batch, seq) -> (batch, hidden)."""
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        weights = attention_mask[:, :, None].to(hidden.dtype)
-        return self.readout((hidden * weights).sum(1) / weights.sum(1))
-
-
-def texts() -> list[str]:
-    """23.7 thousand short texts of four domains, shuffled with seed 0."""
-    found = []
-    with tarfile.open(fetch(REVIEWS, default_cache())) as outer:
-        member = outer.extractfile(INNER_ARCHIVE)
-        assert member is not None
-        with tarfile.open(fileobj=BytesIO(member.read())) as inner:
-            for name in sorted(
-                n for n in inner.getnames() if n.endswith("Snippets_GroundTruth.txt") or "tweets_G" in n
-            ):
-                file = inner.extractfile(name)
-                assert file is not None
-                lines = file.read().decode("utf-8", "replace").splitlines()
-                found += [line.split("\t", 2)[2].strip() for line in lines if line.count("\t") >= 2]
-    random.Random(0).shuffle(found)
-    return found
-
-
-def batches(tokenizer: Any, rows: list[str]) -> list[dict[str, Tensor]]:
-    """Of 32, texts of like length together, cut at 64 tokens."""
-    ordered = sorted(rows, key=lambda text: len(tokenizer.tokenize(text)))
-    parts = [ordered[i : i + 32] for i in range(0, len(ordered), 32)]
-    encoded = [tokenizer(part, truncation=True, max_length=64, padding=True, return_tensors="pt") for part in parts]
-    return [{name: batch[name] for name in ("input_ids", "attention_mask")} for batch in encoded]
-
-
-def similarities(model: nn.Module, held_out: list[dict[str, Tensor]]) -> Any:
-    with torch.no_grad():
-        vectors = nn.functional.normalize(torch.cat([model(**batch) for batch in held_out]), dim=1)
-    i, j = torch.triu_indices(len(vectors), len(vectors), 1)
-    return (vectors @ vectors.T)[i, j].numpy()
-
-
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_sequential_start_of_a_sentence_embedder(width: str) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(fetch_model(), local_files_only=True)
-    teacher = Embedder(AutoModel.from_pretrained(fetch_model(), local_files_only=True, add_pooling_layer=False)).eval()
-    every = texts()
+    tokenizer, teacher, every = load_tokenizer(), load_embedder(), texts()
     held_out, calibration = batches(tokenizer, every[:HELD_OUT]), batches(tokenizer, every[HELD_OUT:][:SAMPLES])
-    wanted = similarities(teacher, held_out)
+    wanted = embed(teacher, held_out)
     hidden, ffn, heads = WIDTHS[width]
     plan = Plan([Project("hidden", hidden), Select("ffn", ffn), Select("heads", heads)])
     for start in reversed(STARTS):
         begun = time.perf_counter()
         student = build_student(teacher, plan, calibration[len(calibration) // 2], calibration, start=start)
         seconds = time.perf_counter() - begun
-        fidelity = float(spearmanr(wanted, similarities(student, held_out)).statistic)
-        print(f"\n{width:6}{start:12}{SAMPLES:6} texts  fidelity {fidelity:.3f}  {seconds:5.0f} s", end="")
-    assert fidelity > 0.5
+        found = fidelity(wanted, embed(student, held_out))
+        print(f"\n{width:6}{start:12}{SAMPLES:6} texts  fidelity {found:.3f}  {seconds:5.0f} s", end="")
+    assert found > 0.5
