@@ -34,10 +34,13 @@ class Recipe:
 class TeacherMemory:
     """What the teacher says of each text, computed once for all students; its seconds are kept apart."""
 
-    def __init__(self, teacher: nn.Module, tokens: Sequence[Sequence[int]], layers: Sequence[str]) -> None:
+    def __init__(self, teacher: nn.Module, tokens: Sequence[Sequence[int]]) -> None:
         self.seconds = 0.0
         self.tokens = tokens
-        self._teacher, self._layers = teacher, layers
+        self._teacher = teacher
+        self._layers = [
+            name for name, module in teacher.named_modules() if isinstance(module, nn.LayerNorm) and _is_output(name)
+        ]
         self._cache = TeacherCache(4 * 2**30)
 
     def fetch(self, batch: Mapping[str, Tensor], texts: Sequence[int]) -> TeacherOutputs:
@@ -79,13 +82,8 @@ def train(student: Student, memory: TeacherMemory, seconds: float, recipe: Recip
         optimizer.step()
         optimizer.zero_grad()
         steps += 1
-    student.eval()
+    student.eval().module.encoder.set_attn_implementation("sdpa")
     return steps
-
-
-def layers_of_interest(matches: Sequence[Match]) -> list[str]:
-    """The teacher's modules that `train` compares: the embeddings' and the layers' outputs."""
-    return [match.teacher_module for match in matches if "attention" not in match.module]
 
 
 def missed(found: Tensor, wanted: Tensor) -> Tensor:
@@ -124,7 +122,12 @@ def _unit(vectors: Tensor) -> Tensor:
 
 
 def _matched(student: Student) -> list[Match]:
-    return [match for match in student.matches if "attention" not in match.module]
+    return [match for match in student.matches if _is_output(match.module)]
+
+
+def _is_output(norm: str) -> bool:
+    """Of a layer, or of the embeddings; not inside a layer."""
+    return "attention" not in norm
 
 
 def _prepare(student: Student) -> list[nn.Parameter]:
