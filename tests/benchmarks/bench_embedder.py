@@ -76,6 +76,7 @@ class Bench:
         begun = time.process_time()
         student = build_student(self.teacher, Plan(arm.steps), self.inputs, self.calibration, start=arm.start)
         spent = time.process_time() - begun
+        assert spent < SECONDS, f"The start alone took {spent:.0f} s; give more SECONDS, or fewer SAMPLES."
         before = fidelity(self.wanted, embed(student.eval(), self.held_out))
         steps = train(student, self.memory, SECONDS - spent, arm.recipe)
         after = fidelity(self.wanted, embed(student, self.held_out))
