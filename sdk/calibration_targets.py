@@ -28,6 +28,8 @@ def find_targets(
     projected: set[str],
     factorized: Collection[str],
     sources_left_out: Collection[Node] = (),
+    *,
+    is_whole: bool = False,
 ) -> CalibrationTargets:
     """What decides the starts of these dimensions, and of the factor pairs in place of these parameters.
 
@@ -36,6 +38,7 @@ def find_targets(
 
     Args:
         sources_left_out: what norms read, where what they give is all that counts.
+        is_whole: whether selections want the whole second moment too.
     """
     readers = {name: readers_of(graph, name) for name in resized}
     axes = {read.source: read.axis for name in readers for read in readers[name]}
@@ -43,7 +46,7 @@ def find_targets(
     for norm in graph.norms:
         if runs_along(graph, norm.source, -1, projected):
             whole |= {node: len(sizes(node)) - 1 for node in (norm.source, norm.node) if node not in sources_left_out}
-    whole |= {node: axis for node, axis in axes.items() if runs_along(graph, node, axis, projected)}
+    whole |= {node: axis for node, axis in axes.items() if is_whole or runs_along(graph, node, axis, projected)}
     axes = {node: axis for node, axis in (axes | whole).items() if node.op == "call_function"}
     blocks = {node: places for node, places in _blocks(graph, readers).items() if node in axes and node not in whole}
     return CalibrationTargets(axes, blocks)

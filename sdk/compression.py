@@ -103,6 +103,7 @@ def compress(
         batches,
         recipe.training.mode,
         start=recipe.calibration.start,
+        importance=recipe.calibration.importance,
         progress=lambda _, done, total, figures: progress("calibrate", done, total + 1, figures),
     )
     metrics = {"calibration_seconds": time.perf_counter() - begun}

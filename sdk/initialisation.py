@@ -12,8 +12,9 @@ from edgefold.axis_tracer import NormRead
 from edgefold.calibration import Batch, Moments, collect_moments, run_batches
 from edgefold.calibration_targets import find_targets, readers_of, runs_along
 from edgefold.dimensions import DimensionGraph
+from edgefold.elimination import Reader, eliminate, open_reader
 from edgefold.head_projections import for_kept_heads, leading_heads
-from edgefold.layouts import Layout, axis_names, axis_size, layout_names, resized_layout
+from edgefold.layouts import Layout, axis_names, axis_size, copies, layout_names, resized_layout
 from edgefold.low_rank import FactorPair, keep_energy
 from edgefold.norm_scales import find_movable_scales, with_moved_scales, without_scales
 from edgefold.projection_starts import start_head_projection, start_projection
@@ -53,12 +54,15 @@ def start_student(
     emphasis: Mapping[str, Mapping[str, float]],
     factor_pairs: Sequence[FactorPair],
     batches: Sequence[Batch],
+    eliminates: bool = False,
 ) -> StudentStart:
     """Calibrate and compute all starting values; float64 inside, the teacher's dtype at the end.
 
     Args:
         sizes: of the dimensions that change.
         emphasis: for those that are projected, what counts for the start: see `Project`.
+        eliminates: whether selections keep what the readers would miss most once they are fitted to what is left (see
+            `eliminate`); else what contributes most to them as they are.
     """
     projected = set(emphasis)
     tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
@@ -67,7 +71,8 @@ def start_student(
     factorized = {f"{pair.module}.weight": pair for pair in factor_pairs}
     norms = [norm for norm in graph.norms if runs_along(graph, norm.source, -1, projected)]
     movable = find_movable_scales(graph, norms, tensors)
-    targets = find_targets(graph, sizes, projected, factorized, {each.norm.source for each in movable})
+    left_out = {each.norm.source for each in movable}
+    targets = find_targets(graph, sizes, projected, factorized, left_out, is_whole=eliminates)
     moments = collect_moments(graph.module, targets.axes, batches, targets.blocks)
     scales = {node: each.scale for each in movable for node in each.nodes}
     moments |= {node: moments[node].divided(scale) for node, scale in scales.items() if node in moments}
@@ -81,7 +86,7 @@ def start_student(
         elif name in projected:
             maps[name] = start_projection(graph, name, size, targets.axes, unscaled, emphasis[name], tensors)
         else:
-            maps[name] = _selection(graph, name, size, moments, tensors)
+            maps[name] = _selection(graph, name, size, moments, tensors, eliminates)
     tensors |= _biases_with_lost_means(graph, maps, moments, tensors)
     maps = for_kept_heads(maps, leaders)
     weights = {
@@ -130,15 +135,26 @@ def _selection(
     size: int,
     moments: Mapping[Node, Moments],
     tensors: Mapping[str, Tensor],
+    eliminates: bool,
 ) -> Selection:
-    """The coordinates that contribute most to their readers; by the weights' energy where nothing reads them so."""
+    """The coordinates that matter most to their readers; by the weights' energy where nothing reads them so."""
+    readers = readers_of(graph, name)
+    eliminates = eliminates and all(tensors[read.parameter].dim() == 2 for read in readers)  # kernels are not fitted
+    opened: list[Reader] = []
     importance = torch.zeros(graph[name].size, dtype=torch.float64)
-    for read in readers_of(graph, name):
+    for read in readers:
         axis = graph.layouts[read.parameter][read.parameter_axis]
-        if read.source in moments and moments[read.source].size == axis_size(axis):
-            weight = tensors[read.parameter].movedim(read.parameter_axis, -1)
-            contribution = reader_importance(moments[read.source], weight, axis, name)
-            importance += contribution / contribution.sum().clamp_min(1e-30)
+        if read.source not in moments or moments[read.source].size != axis_size(axis):
+            continue
+        weight, moment = tensors[read.parameter].movedim(read.parameter_axis, -1), moments[read.source]
+        if eliminates:
+            second = moment.covariance if read.bias else moment.uncentred
+            opened.append(open_reader(weight, second, copies(axis, name)))
+            continue
+        contribution = reader_importance(moment, weight, axis, name)
+        importance += contribution / contribution.sum().clamp_min(1e-30)
+    if opened:
+        return Selection(eliminate(opened, size))
     if not importance.any():
         for member in graph[name].members:
             axis = graph.layouts[member.parameter][member.axis]

@@ -221,6 +221,8 @@ class CalibrationSettings(Section):
     samples: Count = 512
     start: Literal["sequential", "pca"] = "sequential"
     """"pca" composes the weights with the calibrated projections; "sequential" then fits layer after layer."""
+    importance: Literal["energy", "elimination"] = "energy"
+    """What selections keep: by "elimination" what their readers would miss most once they are fitted."""
 
 
 class Recipe(Section):

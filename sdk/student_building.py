@@ -27,6 +27,7 @@ from edgefold.size_constants import compensated, find_compensations
 from edgefold.students import MODES, Structure, Student
 
 STARTS = ("sequential", "pca")
+IMPORTANCES = ("energy", "elimination")
 
 
 def build_student(
@@ -37,6 +38,7 @@ def build_student(
     mode: str = "weights",
     *,
     start: str = "sequential",
+    importance: str = "energy",
     progress: Progress | None = None,
     graph: DimensionGraph | None = None,
 ) -> Student:
@@ -50,6 +52,9 @@ def build_student(
         start: "pca" composes the teacher's weights with the calibrated projections and selections; "sequential" then
             fits every layer in turn to what the teacher computes there (see `refit_sequentially`). In modes
             "projection" and "all" it fits what is not composed from the teacher's weights: norms and some biases.
+        importance: what a selection keeps: by "energy" what contributes most to its readers as they are; by
+            "elimination" what they would miss most once the sequential start has fitted them to what is left, which
+            costs whole second moments.
         progress: progress("start", layers done, of all, figures of the last one).
         graph: of the teacher, where it has been traced already.
 
@@ -61,6 +66,13 @@ def build_student(
         raise InputError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}.")
     if start not in STARTS:
         raise InputError(f"start={start!r} is not known; choose one of {', '.join(STARTS)}.")
+    if importance not in IMPORTANCES:
+        raise InputError(f"importance={importance!r} is not known; choose one of {', '.join(IMPORTANCES)}.")
+    if importance == "elimination" and (start, mode) != ("sequential", "weights"):
+        raise InputError(
+            f"importance='elimination' counts on readers that are fitted afterwards, which start={start!r} in mode="
+            f"{mode!r} does not do; use start='sequential' and mode='weights', or importance='energy'."
+        )
     masking = masking_steps(plan, mode)
     check_inputs(inputs)
     batches = list(calibration)
@@ -73,9 +85,9 @@ def build_student(
     if hasattr(teacher, "generation_config"):  # no part of the configuration that the smaller model was built from
         resized.module.generation_config = copy.deepcopy(teacher.generation_config)
     factor_pairs = find_factor_pairs(resized.module, [step for step in plan.steps if isinstance(step, LowRank)])
-    plain = start_student(
-        reduced.module, graph, resized.sizes, _emphasis(graph, plan, reduced.module), factor_pairs, batches
-    )
+    emphasis = _emphasis(graph, plan, reduced.module)
+    eliminates = importance == "elimination"
+    plain = start_student(reduced.module, graph, resized.sizes, emphasis, factor_pairs, batches, eliminates)
     _load(resized.module, _without_constants(plain.weights, resized.module, graph, new_sizes))
     factorized = tuple(FactorPair(name, left.shape[1]) for name, (left, _) in plain.factors.items())
     warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factorized))

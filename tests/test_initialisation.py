@@ -10,7 +10,7 @@ from torch import nn
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.plans import Plan, Project, Select
-from edgefold.student_building import build_student
+from edgefold.student_building import IMPORTANCES, build_student
 
 
 def test_the_part_of_the_mean_that_a_projection_cuts_off_reaches_the_bias() -> None:
@@ -81,3 +81,29 @@ def test_emphasis_that_matches_no_module_is_refused(
     plan = Plan([Project("hidden", 8, emphasis={"bert.encoder.layer.7": 3})])
     with pytest.raises(InputError, match=r"'bert\.encoder\.layer\.7'.*matches no module.*such as bert\.encoder\.layer"):
         build_student(make_bert(), plan, text_batch(), [text_batch()])
+
+
+def test_of_neurons_that_say_the_same_a_refitted_student_keeps_one() -> None:
+    """Twins of the loud neurons would push out the quiet ones; what reads a twin takes over the work of both."""
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Linear(5, 20), nn.ReLU(), nn.Linear(20, 3)).double().eval()
+    with torch.no_grad():
+        for parameter in (teacher[0].weight, teacher[0].bias):
+            parameter[10:] = parameter[:10]
+        teacher[2].weight[:, [0, 1, 2, 10, 11, 12]] *= 3
+    x = {"input": torch.randn(200, 5, dtype=torch.float64)}
+    missed = {}
+    with torch.no_grad():
+        for importance in IMPORTANCES:
+            student = build_student(teacher, Plan([Select("units", 10)]), x, [x], importance=importance)
+            missed[importance] = float((student(**x) - teacher(**x)).std())
+    assert missed["elimination"] < 0.2 * missed["energy"]
+
+
+def test_elimination_without_a_refit_is_refused() -> None:
+    teacher = nn.Sequential(nn.Linear(5, 20), nn.ReLU(), nn.Linear(20, 3)).eval()
+    x = {"input": torch.randn(20, 5)}
+    with pytest.raises(InputError, match=r"importance='elimination' counts on .* start='pca' in mode='weights'"):
+        build_student(teacher, Plan([Select("units", 10)]), x, [x], start="pca", importance="elimination")
+    with pytest.raises(InputError, match=r"importance='size' is not known; choose one of energy, elimination"):
+        build_student(teacher, Plan([Select("units", 10)]), x, [x], importance="size")

@@ -11,7 +11,7 @@ from statistics import median, quantiles
 
 import pytest
 import torch
-from sentence_embeddings import load_embedder
+from sentence_embedding import load_embedder
 from torch import Tensor
 
 from edgefold.calibration import collect_moments
@@ -31,7 +31,7 @@ def batch_of(seed: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("plan", ["select", "project and select", "low rank everywhere"])
 def test_calibration_against_a_bare_forward(plan: str) -> None:
     torch.set_num_threads(1)
-    _, teacher = load_embedder()
+    teacher = load_embedder()
     graph = trace(teacher, batch_of(0))
     resized = [d.name for d in graph if d.name.partition(".")[0] in ("ffn", "heads")] if "select" in plan else []
     assert not resized or len(resized) == 12

@@ -14,8 +14,7 @@ from typing import Any
 
 import torch
 from language import load_smollm2, perplexity, token_batches
-from scipy.stats import spearmanr
-from sentence_embeddings import HELD_OUT, batches, load_embedder, similarities, texts
+from sentence_embedding import HELD_OUT, batches, embed, load_embedder, load_tokenizer, texts
 from torch import Tensor, nn
 
 from edgefold.calibration import Moments
@@ -117,16 +116,16 @@ def compare(
 
 
 def test_low_rank_of_a_sentence_embedder() -> None:
-    tokenizer, teacher = load_embedder()
+    tokenizer, teacher = load_tokenizer(), load_embedder()
     every = texts()
     held_out, calibration = batches(tokenizer, every[:HELD_OUT]), batches(tokenizer, every[HELD_OUT:][:600])
-    wanted = similarities(teacher, held_out)
+    wanted = embed(teacher, held_out)
 
-    def fidelity(student: nn.Module) -> float:
-        return float(spearmanr(wanted, similarities(student, held_out)).statistic)
+    def closeness(student: nn.Module) -> float:
+        return fidelity(wanted, embed(student, held_out))
 
     print("\nMiniLM-L6, 600 texts, fidelity", end="")
-    for whitened, plain in compare(teacher, linear_paths(teacher, "layer."), calibration, held_out, fidelity):
+    for whitened, plain in compare(teacher, linear_paths(teacher, "layer."), calibration, held_out, closeness):
         assert whitened > plain
 
 
