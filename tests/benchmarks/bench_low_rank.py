@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from language import load_smollm2, perplexity, token_batches
-from sentence_embedding import HELD_OUT, batches, embed, load_embedder, load_tokenizer, texts
+from sentence_embedding import HELD_OUT, batches, embed, fidelity, load_embedder, load_tokenizer, texts
 from torch import Tensor, nn
 
 from edgefold.calibration import Moments
