@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 
 from edgefold.dimensions import trace
 from edgefold.folding import fold
 from edgefold.mask_steps import NM, Block, MaskStep, Unstructured
 from edgefold.plans import Plan
 from edgefold.student_building import build_student
-from edgefold.text_classification import TokenizedText, accuracy
+from edgefold.tasks.batches import bare_batches
+from edgefold.tasks.text_classification import accuracy, tokenize
 from edgefold.text_data import read_splits
 
 DEMO = os.environ.get("DEMO")
@@ -40,16 +41,16 @@ def test_masks(capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder / "teacher")
     paths = {split: folder / "data" / f"{split}.jsonl" for split in ("train", "validation", "test")}
     splits = read_splits(paths, text="text", label="label", label_names=None)
-    held_out = TokenizedText(splits.validation[:500], tokenizer, 64)
-    batches = TokenizedText(splits.train, tokenizer, 64).batches(tokenizer, 16, 128)
+    collate, held_out = DataCollatorWithPadding(tokenizer), tokenize(splits.validation[:500], tokenizer, 64)
+    batches = bare_batches(tokenize(splits.train, tokenizer, 64), collate, 16, 128)
     graph = trace(teacher, batches[0])
     with capsys.disabled():
-        print(f"\nteacher: accuracy {accuracy(teacher, held_out, tokenizer):.3f}")
+        print(f"\nteacher: accuracy {accuracy(teacher, held_out, collate):.3f}")
         for step in [step for score in ("magnitude", "wanda") for step in steps(score)]:
             begun = time.process_time()
             student = build_student(teacher, Plan([step]), batches[0], batches, graph=graph)
             seconds = time.process_time() - begun
-            print(f"{step}: accuracy {accuracy(fold(student), held_out, tokenizer):.3f}, built in {seconds:.1f} s")
+            print(f"{step}: accuracy {accuracy(fold(student), held_out, collate):.3f}, built in {seconds:.1f} s")
         student = build_student(teacher, Plan([Unstructured(0.8, "encoder")]), batches[0], batches, graph=graph)
         for name, progress in (("a stair of the schedule", 0.2), ("a step without one", 0.2)):
             begun = time.process_time()

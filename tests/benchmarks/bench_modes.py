@@ -30,10 +30,12 @@ from edgefold.plans import Plan, Project, Select
 from edgefold.recipes import TrainingSettings
 from edgefold.student_building import build_student
 from edgefold.students import Student
+from edgefold.tasks.batches import EncodedRows, bare_batches
+from edgefold.tasks.text_classification import accuracy, tokenize
 from edgefold.teacher_cache import TeacherCache
-from edgefold.text_classification import TokenizedText, accuracy, training_arguments
 from edgefold.text_data import read_splits
 from edgefold.training import CompressionTrainer
+from edgefold.training_runs import training_arguments
 
 PLAN = Plan([Project("hidden", 128), Select("ffn", 512), Select("heads", 4)])
 WARM_UP = 0.06
@@ -65,10 +67,10 @@ class Task:
     """A teacher with its data, and what it said of them."""
 
     teacher: Any
-    tokenizer: Any
-    train: TokenizedText
-    validation: TokenizedText
-    test: TokenizedText
+    collate: Any
+    train: EncodedRows
+    validation: EncodedRows
+    test: EncodedRows
     cache: TeacherCache
 
 
@@ -105,13 +107,13 @@ def load_task(demo: Path) -> Task:
     paths = {split: demo / "data" / f"{split}.jsonl" for split in ("train", "validation", "test")}
     names = [teacher.config.id2label[i] for i in range(teacher.config.num_labels)]
     splits = read_splits(paths, text="text", label="label", label_names=names)
-    texts = [TokenizedText(part, tokenizer, 64) for part in (splits.train, splits.validation, splits.test)]
-    return Task(teacher, tokenizer, *texts, TeacherCache(4 << 30))
+    texts = [tokenize(part, tokenizer, 64) for part in (splits.train, splits.validation, splits.test)]
+    return Task(teacher, DataCollatorWithPadding(tokenizer), *texts, TeacherCache(4 << 30))
 
 
 def start(task: Task, arm: Arm, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    batches = task.train.batches(task.tokenizer, 16, 512)
+    batches = bare_batches(task.train, task.collate, 16, 512)
     inputs = batches[len(batches) // 2]
     if not arm.is_random:
         return build_student(task.teacher, PLAN, inputs, batches, arm.mode)
@@ -123,7 +125,6 @@ def train(task: Task, student: nn.Module, arm: Arm, seed: int, epochs: int, seco
     """Train for the epochs, or for processor seconds; the seconds and steps that it took."""
     settings = TrainingSettings(epochs=epochs if seconds is None else 1000, seed=seed, learning_rate=arm.learning_rate)
     arguments = training_arguments(settings, Path(tempfile.gettempdir()), checkpoints=False)
-    arguments.eval_strategy = "no"
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=arm.learning_rate, weight_decay=0.0)
     clock = Clock(epochs * -(-len(task.train) // settings.batch_size), seconds)
@@ -133,7 +134,7 @@ def train(task: Task, student: nn.Module, arm: Arm, seed: int, epochs: int, seco
         objective=arm.objective,
         args=arguments,
         train_dataset=task.train,
-        data_collator=DataCollatorWithPadding(task.tokenizer),
+        data_collator=task.collate,
         teacher_cache_gib=1.0,
         optimizers=(optimizer, LambdaLR(optimizer, clock.factor)),
         callbacks=[StopInTime(clock)],
@@ -148,7 +149,7 @@ def run(task: Task, name: str, seed: int, epochs: int, seconds: float | None = N
     begun = time.process_time()
     student = start(task, arm, seed)
     begun_training = time.process_time()
-    untrained = accuracy(student.eval(), task.validation, task.tokenizer)
+    untrained = accuracy(student.eval(), task.validation, task.collate)
     took, steps = train(task, student, arm, seed, epochs, seconds)
     plain = fold(student) if isinstance(student, Student) else student
     return {
@@ -161,9 +162,9 @@ def run(task: Task, name: str, seed: int, epochs: int, seconds: float | None = N
         "training_seconds": took,
         "steps": steps,
         "untrained": untrained,
-        "validation": accuracy(plain.eval(), task.validation, task.tokenizer),
-        "test": accuracy(plain.eval(), task.test, task.tokenizer),
-        "teacher_test": accuracy(task.teacher, task.test, task.tokenizer),
+        "validation": accuracy(plain.eval(), task.validation, task.collate),
+        "test": accuracy(plain.eval(), task.test, task.collate),
+        "teacher_test": accuracy(task.teacher, task.test, task.collate),
     }
 
 
