@@ -1,9 +1,10 @@
 # make demo | test | lint | bench | clean. Each starts from nothing but Python >= 3.10 and make; a second run installs nothing.
-#   make demo ARGS="--quick"      make test PYTEST_ARGS="-k folding"      make demo PYTHON=python3.12 VENV=.venv-3.12
+#   make demo ARGS="--quick"      make test PYTEST_ARGS="-k folding" WORKERS=4      make demo PYTHON=python3.12 VENV=.venv-3.12
 
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out/demo
+WORKERS ?= 2
 BIN := $(VENV)/bin
 INSTALLED := build/$(notdir $(VENV)).installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -21,7 +22,7 @@ demo: install
 	$(BIN)/edgefold demo --out $(OUT) --overwrite $(ARGS)
 
 test: lint
-	$(BIN)/pytest -m "not gpu and not tensorrt and not jetson" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu and not tensorrt and not jetson" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: install
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from edgefold.dead_coordinates import remove_dead_coordinates
 from edgefold.errors import InputError
 from edgefold.hardware_sizes import MULTIPLE
 from edgefold.lost_ranks import factorize_lost_ranks
+from edgefold.mask_steps import NM
 from edgefold.students import Student
 from edgefold.thin_products import merge_slow_pairs
 
@@ -28,7 +29,7 @@ def fold(
         keep_slow_pairs: whether a factor pair stays one even where the dense product is faster, see `thin_products`.
         remove_dead: whether neurons, channels and heads that penalties or masks have killed are cut out, see
             `dead_coordinates`, and matrices that lost their rank become factor pairs where that is faster, see
-            `lost_ranks`.
+            `lost_ranks`. Not under a plan with N:M masks, whose pattern counts inputs.
         multiple_of: what sizes are kept a multiple of then.
 
     Raises:
@@ -56,7 +57,8 @@ def fold(
             )
     student.masks.check(student.module)
     plain.eval()
-    if remove_dead and student.inputs is not None:
+    has_pattern = any(isinstance(step, NM) for step in student.structure.plan.steps)  # cutting inputs would shift it
+    if remove_dead and student.inputs is not None and not has_pattern:
         plain = _without_dead(plain, student.inputs, keep_slow_pairs, multiple_of)
     return plain.requires_grad_(True)
 

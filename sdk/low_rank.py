@@ -30,7 +30,7 @@ def find_factor_pairs(model: nn.Module, steps: Sequence[LowRank]) -> list[Factor
     """
     pairs: dict[str, FactorPair] = {}
     for step in steps:
-        matched = [name for name, module in model.named_modules() if _is_matrix(module) and matches(name, step.where)]
+        matched = [name for name, module in model.named_modules() if _is_matrix(module) and is_named(name, step.where)]
         if not matched:
             names = ", ".join(name for name, module in model.named_modules() if _is_matrix(module))
             raise InputError(f"LowRank(where={step.where!r}) matches no linear or embedding layer; there are {names}.")
@@ -98,7 +98,7 @@ def _is_matrix(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | nn.Embedding)
 
 
-def matches(name: str, where: str) -> bool:
+def is_named(name: str, where: str) -> bool:
     """Whether a qualified name is meant: by a glob, or by one of its parts between dots."""
     return fnmatchcase(name, where) or where in name.split(".")
 

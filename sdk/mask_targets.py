@@ -13,7 +13,7 @@ from edgefold.calibration import Batch, run_batches
 from edgefold.dimensions import DimensionGraph
 from edgefold.errors import InputError
 from edgefold.fit_points import rows
-from edgefold.low_rank import matches
+from edgefold.low_rank import is_named
 from edgefold.mask_steps import NM, Block, MaskStep
 from edgefold.masks import Mask, MaskedMatrix, Masks
 from edgefold.plans import Plan
@@ -94,7 +94,7 @@ def _candidates(module: nn.Module, graph: DimensionGraph) -> dict[str, list[Line
 
 
 def _is_named(parameter: str, where: str) -> bool:
-    return matches(parameter, where) or matches(_owner(parameter), where)
+    return is_named(parameter, where) or is_named(_owner(parameter), where)
 
 
 def _owner(parameter: str) -> str:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from edgefold.errors import InputError
-from edgefold.low_rank import matches
+from edgefold.low_rank import is_named
 from edgefold.mask_laws import as_matrix
 
 INPUT_AXIS: dict[type[nn.Module], int] = {nn.Linear: 1, Conv1D: 0, nn.Conv1d: 1, nn.Conv2d: 1, nn.Conv3d: 1}
@@ -27,7 +27,7 @@ def check_nm(weights: nn.Module | Mapping[str, Tensor], n: int, m: int, where: s
     """
     checked = 0
     for name, matrix in _matrices(weights, m):
-        if matches(name, where):
+        if is_named(name, where):
             _check_matrix(name, matrix, n, m)
             checked += 1
     if not checked:

@@ -97,7 +97,7 @@ def test_of_neurons_that_say_the_same_a_refitted_student_keeps_one() -> None:
         for importance in IMPORTANCES:
             student = build_student(teacher, Plan([Select("units", 10)]), x, [x], importance=importance)
             missed[importance] = float((student(**x) - teacher(**x)).std())
-    assert missed["elimination"] < 0.2 * missed["energy"]
+    assert missed["elimination"] < 0.5 * missed["energy"]
 
 
 def test_elimination_without_a_refit_is_refused() -> None:
