@@ -9,7 +9,9 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from edgefold.dimensions import trace
-from edgefold.distillation import captured_outputs, hidden_loss
+from edgefold.distillation import Objective, captured_outputs, hidden_loss
+from edgefold.distillation.pairs import find_pairs
+from edgefold.distillation.terms import Distillation
 from edgefold.norm_scales import find_movable_scales, turned_to_scales, with_moved_scales
 from edgefold.plans import Plan, Project
 from edgefold.student_building import build_student
@@ -86,8 +88,19 @@ def test_hidden_states_are_matched_without_the_scales_that_were_moved() -> None:
     assert projection is not None
     projection = projection.detach()
     for match in student.matches:
-        assert float(hidden_loss(s[match.module], match.wanted(h[match.module]), projection)) < 1e-12
+        assert match.scale is not None
+        assert float(hidden_loss(s[match.module], h[match.module] / match.scale, projection)) < 1e-12
         assert float(hidden_loss(s[match.module], h[match.module], projection)) > 1e-3
+
+
+def test_the_trainer_compares_without_them() -> None:
+    model = llama(tied=False)
+    keep_in_subspace(model, 16)
+    student = build_student(model, Plan([Project("hidden", 16)]), ids(), [ids()])
+    compared = Distillation(student, Objective(), find_pairs(student, model, Objective(), ids))
+    with torch.no_grad():
+        seen, taught = compared.run_student(student.eval(), ids()), compared.run_teacher(model, ids())
+        assert float(compared.terms(seen, taught, ids())["hidden"]) < 1e-12
 
 
 def test_the_basis_is_turned_to_the_scales_that_stay() -> None:
