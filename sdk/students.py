@@ -7,6 +7,7 @@ from inspect import signature
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from edgefold.attribute_edits import AttributeEdit
 from edgefold.compositions import Composition, compose_weights
@@ -205,6 +206,8 @@ class Student(nn.Module):
         self._empty()
         copied = copy.deepcopy(self.module)
         self.refresh()
+        for slot in self.slots:
+            slot.empty(copied)
         remove_taps(copied)
         return copied
 
@@ -212,6 +215,8 @@ class Student(nn.Module):
         self._composition = None
         for slot in self.slots:
             slot.empty(self.module)
+            if isinstance(self.module, GraphModule):
+                slot.hold_places(self.module)
 
     def __getstate__(self) -> dict[str, object]:
         """For copies and pickles: without the composed weights, which have a history; either side composes anew."""
@@ -220,6 +225,8 @@ class Student(nn.Module):
 
     def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
+        for slot in self.slots:
+            slot.empty(self.module)
         self.refresh()
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 
@@ -33,6 +34,10 @@ class WeightSlot:
             if hasattr(owner, place.attribute):
                 delattr(owner, place.attribute)
             _list_weights(owner)
+
+    def hold_places(self, model: nn.Module) -> None:
+        """Put something where the tensor was: a traced graph can only be copied with all that its nodes name."""
+        self.install(model, torch.empty(0))
 
     def install(self, model: nn.Module, tensor: Tensor) -> None:
         """Let a tensor of any origin, as one with a history of computation, stand in for the weight."""

@@ -1,5 +1,6 @@
 """Any architecture: traced without a table of names, made smaller along all it allows, folded exactly."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -204,3 +205,16 @@ def test_an_operator_without_a_rule_is_named_with_its_place() -> None:
     assert "test_families.py" in dimension.reason
     with pytest.raises(InputError, match=r"is fixed \(.*no rule for fft"):
         build_student(model, Plan([Select(dimension.name, 4)]), inputs, [inputs])
+
+
+def test_a_traced_student_with_weights_of_its_own_is_copied_and_folded() -> None:
+    """Raw parameters stand at the root of a traced graph, which fx copies by name."""
+    model, inputs = make("fused")
+    student = build_student(model, Plan(halved(trace(model, inputs), "value_dim")), inputs, [inputs], "all")
+    assert isinstance(student.module, GraphModule)
+    perturb(student)
+    expected = first_output(student, inputs)
+    twin = copy.deepcopy(student)
+    assert twin.state_dict().keys() == student.state_dict().keys()
+    assert torch.equal(first_output(twin, inputs), expected)
+    torch.testing.assert_close(first_output(fold(student), inputs), expected, rtol=0, atol=1e-12)
