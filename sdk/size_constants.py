@@ -24,19 +24,8 @@ PRODUCTS = (aten.mul, aten.div)
 SUMS = (aten.add, aten.sub, aten.cat, aten.stack)
 PASSING = (
     *(aten.view, aten.reshape, aten._unsafe_view, aten.transpose, aten.permute, aten.t, aten.unsqueeze, aten.squeeze),
-    *(
-        aten.expand,
-        aten.clone,
-        aten.contiguous,
-        aten.to,
-        aten.type_as,
-        aten.dropout,
-        aten.slice,
-        aten.select,
-        aten.neg,
-        aten.alias,
-    ),
-    *(aten.split, aten.split_with_sizes, aten.chunk, aten.unbind, operator.getitem),
+    *(aten.expand, aten.clone, aten.contiguous, aten.to, aten.type_as, aten.dropout, aten.alias, aten.neg),
+    *(aten.slice, aten.select, aten.split, aten.split_with_sizes, aten.chunk, aten.unbind, operator.getitem),
 )
 """Operators that hand a factor on: f(a x) = a f(x)."""
 
@@ -86,7 +75,7 @@ def _constant(node: Node) -> float | None:
     """What an operator multiplies its one operand by, where that is a number."""
     if node.target is aten.scaled_dot_product_attention.default:
         scale = node.kwargs.get("scale")
-        return float(scale) if isinstance(scale, int | float) else 1 / math.sqrt(sizes(_operand(node))[-1])
+        return float(scale) if isinstance(scale, int | float) else 1 / math.sqrt(sizes(node.args[0])[-1])
     packet = getattr(node.target, "overloadpacket", None)
     if packet not in PRODUCTS or len(node.args) != 2:
         return None
@@ -109,9 +98,9 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _operand(node: Node) -> Node:
-    """The value that is multiplied; of attention the queries."""
-    return next(value for value in node.args if isinstance(value, Node) and _number(value) is None)
+def _operand(node: Node) -> Node | None:
+    """The value that is multiplied; of attention the queries. None where the operands are a list, as einsum's."""
+    return next((value for value in node.args if isinstance(value, Node) and _number(value) is None), None)
 
 
 def _scaled_writers(student: DimensionGraph, node: Node, factor: float) -> dict[Node, float] | None:

@@ -178,3 +178,12 @@ def test_labels_that_the_teacher_does_not_know_are_refused(recipe: Recipe, job: 
     data = recipe.data.model_copy(update={"train": tmp_path / "train.csv"})
     with pytest.raises(InputError, match=r"The data have 3 labels .* the teacher has 2 outputs"):
         compress(recipe.model_copy(update={"data": data}), tmp_path / "student")
+
+
+def test_a_teacher_cache_on_disk_is_refused_where_examples_change(recipe: Recipe, tmp_path: Path) -> None:
+    """Masked tokens are drawn anew in every epoch, so what the teacher said of the last draw is of no use."""
+    cache = TeacherCacheSettings(folder=tmp_path / "cache")
+    changing = recipe.model_copy(update={"task": "masked-language-modeling", "teacher_cache": cache})
+    with pytest.raises(InputError, match=r"teacher_cache\.folder cannot be used for masked-language-modeling"):
+        compress(changing, tmp_path / "student")
+    assert not list(tmp_path.iterdir())

@@ -1,7 +1,6 @@
 """Language modeling: each token from those before it, over blocks of packed text."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from edgefold.errors import InputError
 from edgefold.plain_text import TextFiles, find_texts
 from edgefold.recipe_data import PlainText
 from edgefold.tasks.batches import run_over
-from edgefold.tasks.opening import teacher_opener, without_cache
+from edgefold.tasks.opening import teacher_opener
 from edgefold.tasks.task import Collate, Metric, Splits, Task
 from edgefold.tasks.token_blocks import TokenBlocks, check_blocks, write_tokens
 
@@ -31,10 +30,6 @@ def perplexity(model: nn.Module, dataset: TokenBlocks, collate: Collate) -> floa
         count += targets.numel()
     mean = total / count
     return math.exp(mean) if mean < 700 else math.inf
-
-
-def _open_teacher(folder: Path) -> nn.Module:
-    return without_cache(teacher_opener(AutoModelForCausalLM)(folder))
 
 
 def _read(data: PlainText, teacher: Any) -> Splits:
@@ -61,8 +56,8 @@ def _collator(tokenizer: Any, data: PlainText, teacher: nn.Module) -> Collate:
 
 LANGUAGE_MODELING = Task(
     metrics=(Metric("perplexity", greater_is_better=False),),
-    open_teacher=_open_teacher,
-    start_teacher=lambda folder, data: _open_teacher(folder),
+    open_teacher=teacher_opener(AutoModelForCausalLM),
+    start_teacher=lambda folder, data: teacher_opener(AutoModelForCausalLM)(folder),
     read=_read,
     encode=_encode,
     collator=_collator,

@@ -32,18 +32,6 @@ def teacher_opener(model_class: Any) -> Callable[[Path], nn.Module]:
     return open_teacher
 
 
-def without_cache(model: nn.Module) -> nn.Module:
-    """The model, told not to return keys and values, which no training needs and no trace can follow.
-
-    `generate` uses them all the same.
-    """
-    for part in model.modules():
-        config: Any = getattr(part, "config", None)
-        if hasattr(config, "use_cache"):
-            config.use_cache = False  # of a decoder it is a copy
-    return model
-
-
 def open_with_labels(model_class: Any, folder: Path, labels: Sequence[str]) -> nn.Module:
     """A pretrained checkpoint with a new head for these labels."""
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the head is meant to be new

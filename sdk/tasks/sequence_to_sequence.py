@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from edgefold.pair_data import TextPair, read_pairs
 from edgefold.recipe_data import PairData
 from edgefold.students import Student
 from edgefold.tasks.batches import EncodedRows, run_over
-from edgefold.tasks.opening import teacher_opener, without_cache
+from edgefold.tasks.opening import teacher_opener
 from edgefold.tasks.task import Collate, Metric, Row, Splits, Task
 from edgefold.translation_scores import chrf
 
@@ -104,18 +103,14 @@ def written_ids(model: nn.Module, sources: dict[str, Tensor], longest: int) -> T
     return ids
 
 
-def _open_teacher(folder: Path) -> nn.Module:
-    return without_cache(teacher_opener(AutoModelForSeq2SeqLM)(folder))
-
-
 def _read(data: PairData, teacher: nn.Module) -> Splits:
     return Splits(*(read_pairs(path, source=data.source, target=data.target) for path in data.paths.values()))
 
 
 SEQUENCE_TO_SEQUENCE = Task(
     metrics=(Metric("chrf"), Metric("perplexity", greater_is_better=False)),
-    open_teacher=_open_teacher,
-    start_teacher=lambda folder, data: _open_teacher(folder),
+    open_teacher=teacher_opener(AutoModelForSeq2SeqLM),
+    start_teacher=lambda folder, data: teacher_opener(AutoModelForSeq2SeqLM)(folder),
     read=_read,
     encode=encode_pairs,
     collator=lambda tokenizer, data, teacher: pair_collator(tokenizer, teacher),

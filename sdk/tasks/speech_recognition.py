@@ -14,7 +14,7 @@ from edgefold.errors import InputError
 from edgefold.recipe_data import SpeechData
 from edgefold.speech_data import Recording, read_recordings
 from edgefold.tasks.batches import run_over
-from edgefold.tasks.opening import open_tokenizer, teacher_opener, without_cache
+from edgefold.tasks.opening import open_tokenizer, teacher_opener
 from edgefold.tasks.sequence_to_sequence import written_ids
 from edgefold.tasks.task import Collate, Metric, Row, Splits, Task
 from edgefold.word_errors import word_error_rate
@@ -94,10 +94,6 @@ def _open_processor(folder: Path) -> SpeechProcessor:
     return SpeechProcessor(extractor, open_tokenizer(folder))
 
 
-def _open_teacher(folder: Path) -> nn.Module:
-    return without_cache(teacher_opener(AutoModelForSpeechSeq2Seq)(folder))
-
-
 def _encode(recordings: Sequence[Recording], processor: SpeechProcessor, data: SpeechData) -> Recordings:
     wanted = processor.extractor.sampling_rate
     for recording in recordings:
@@ -115,8 +111,8 @@ def _read(data: SpeechData, teacher: nn.Module) -> Splits:
 
 SPEECH_RECOGNITION = Task(
     metrics=(Metric("word_error_rate", greater_is_better=False),),
-    open_teacher=_open_teacher,
-    start_teacher=lambda folder, data: _open_teacher(folder),
+    open_teacher=teacher_opener(AutoModelForSpeechSeq2Seq),
+    start_teacher=lambda folder, data: teacher_opener(AutoModelForSpeechSeq2Seq)(folder),
     read=_read,
     encode=_encode,
     collator=lambda processor, data, teacher: speech_collator(teacher),
