@@ -54,16 +54,16 @@ class TeacherMemory:
         return TeacherOutputs(embeddings, dict(hidden))
 
 
-def train(student: Student, memory: TeacherMemory, seconds: float, recipe: Recipe) -> int:
+def train(student: Student, memory: TeacherMemory, seconds: float, recipe: Recipe, seed: int = 0) -> int:
     """Train in place; the clock is the processor's and stands while the teacher runs. Returns the steps taken.
 
-    Dropout is off; the word embeddings keep their start, for few of them are met often enough; products are in
-    bfloat16.
+    The seed is of the order of the texts. Dropout is off; the word embeddings keep their start, for few of them are met
+    often enough; products are in bfloat16.
     """
     matches = _matched(student)
     trained = _prepare(student)
     optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-    order = _batches(memory.tokens, recipe.batch, random.Random(0))
+    order = _batches(memory.tokens, recipe.batch, random.Random(seed))
     elapsed = _clock(memory)
     steps = 0
     while (share := elapsed() / seconds) < 1:
