@@ -63,7 +63,16 @@ WITHOUT_TORCH = (
     "text_data",
 )
 """Modules of sdk/ that a device, or a command before its work begins, imports without torch."""
-WITH_TORCH = ("demo_job", "demo_measurement", "demo_rivals", "encoding", "export_job", "models", "tokenizers")
+WITH_TORCH = (
+    "demo_job",
+    "demo_measurement",
+    "demo_rivals",
+    "demo_summary",
+    "encoding",
+    "export_job",
+    "models",
+    "tokenizers",
+)
 """The work behind commands of sdk/cli/ that need torch or transformers; commands import it inside their functions."""
 
 
