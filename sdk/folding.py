@@ -33,13 +33,14 @@ def fold(
         multiple_of: what sizes are kept a multiple of then.
 
     Raises:
-        InputError: `student` is not a student, or its weights are not finite, or its masks not yet complete.
+        InputError: `student` is not a student or sharded, its weights are not finite, or its masks not yet complete.
     """
     if not isinstance(student, Student):
         raise InputError(
             f"fold takes a student made by build_student; got {type(student).__name__}"
             + (", which is plain already." if isinstance(student, nn.Module) else ".")
         )
+    _check_whole(student)
     plain, composed = student.skeleton(), student.weights()
     with torch.no_grad():
         folded = student.composed(torch.float64)
@@ -70,3 +71,15 @@ def _without_dead(plain: nn.Module, inputs: Mapping[str, Tensor], keep_slow_pair
     if not keep_slow_pairs:
         smaller = factorize_lost_ranks(smaller, inputs, multiple_of)
     return smaller.to(device)
+
+
+def _check_whole(student: Student) -> None:
+    """Refuse parameters of which this process holds a part: a DTensor, as FSDP2 leaves them."""
+    sharded = next((name for name, parameter in student.named_parameters() if hasattr(parameter, "full_tensor")), None)
+    if sharded is not None:
+        raise InputError(
+            f"The student's {sharded} is sharded over processes (FSDP). Gather its state with "
+            "torch.distributed.checkpoint.state_dict.get_model_state_dict(student, "
+            "options=StateDictOptions(full_state_dict=True)), load that into a student that build_student made of the "
+            "same plan, and fold that one."
+        )
