@@ -49,7 +49,7 @@ class Moments:
         if not self.count:
             self.origin += rows.mean(0)
         total, products = rows.new_zeros(self.size), rows.new_zeros(self.products.shape)
-        for part in rows.split(ROWS_IN_CACHE):
+        for part in torch.split(rows, ROWS_IN_CACHE):
             centred = part - self.origin.to(rows.dtype)
             total += centred.sum(0)
             _add_products(products, centred, self.blocks)
