@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {
     "edgefold": ROOT / "sdk",
+    "edgefold.budget": ROOT / "sdk" / "budget",
     "edgefold.cli": ROOT / "sdk" / "cli",
     "edgefold.distillation": ROOT / "sdk" / "distillation",
     "edgefold.penalties": ROOT / "sdk" / "penalties",
@@ -30,11 +31,13 @@ ALLOWED = {
     ),
     "edgefold.exporters": ("edgefold.exporters", "edgefold", "edgefold.distillation", "edgefold.penalties"),
     "edgefold": ("edgefold", "edgefold.distillation", "edgefold.penalties", "edgefold.tasks"),
+    "edgefold.budget": ("edgefold", "edgefold.budget", "edgefold.distillation"),
     "edgefold.distillation": ("edgefold", "edgefold.distillation", "edgefold.penalties"),
     "edgefold.penalties": ("edgefold.penalties", "edgefold.errors"),
     "edgefold.tasks": ("edgefold", "edgefold.distillation", "edgefold.penalties", "edgefold.tasks"),
     "edgefold.cli": (
         "edgefold",
+        "edgefold.budget",
         "edgefold.cli",
         "edgefold.distillation",
         "edgefold.exporters",
