@@ -74,6 +74,7 @@ WITH_TORCH = (
     "encoding",
     "export_job",
     "models",
+    "search_job",
     "tokenizers",
 )
 """The work behind commands of sdk/cli/ that need torch or transformers; commands import it inside their functions."""

@@ -1,11 +1,11 @@
 """Measurements are kept: a killed run loses one at most, and another device's are not taken for this one's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 from edgefold.budget.latency_tables import LatencyTable, Timing, measure_plans
 from edgefold.errors import InputError
@@ -22,7 +22,7 @@ class Clock:
         self.measured = 0
         self._fails_at = fails_at
 
-    def __call__(self, module: nn.Module) -> Timing:
+    def __call__(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> Timing:
         if self.measured == self._fails_at:
             raise KeyboardInterrupt
         self.measured += 1

@@ -1,6 +1,6 @@
 """What a choice would lose before any training: the teacher run with one dimension cut and its readers fitted anew."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +42,7 @@ def estimate_damage(
     projected = {each.dimension for each in choices if each.kind == "linear"}
     targets = find_targets(graph, [each.dimension for each in choices], projected, (), is_whole=True)
     moments = collect_moments(graph.module, targets.axes, calibration)
-    judge = _Judge(graph, held_out)
+    judge = Judge(graph, held_out)
     tensors = named_tensors(graph.module)
     found: dict[str, dict[int, float]] = {}
     for each in choices:
@@ -64,28 +64,33 @@ class _Cut:
     places: Tensor
 
 
-class _Judge:
-    """The teacher's outputs on the held-out batches, and how far changed weights lead from them."""
+class Judge:
+    """The teacher's outputs on the held-out batches, and how far another model's are from them."""
 
     def __init__(self, graph: DimensionGraph, batches: Sequence[Batch]) -> None:
         self._module, self._batches = graph.module, batches
-        self._wanted = [self._run({}, batch) for batch in batches]
+        self._wanted = [_outputs(self._module, batch) for batch in batches]
         rows = torch.cat(self._wanted)
         self._variance = float((rows - rows.mean(0)).square().sum())
 
     def missed(self, changed: Weights) -> float:
-        """sum |y - y_teacher|^2 over sum |y_teacher - mean|^2."""
+        """sum |y - y_teacher|^2 over sum |y_teacher - mean|^2, y being the teacher's with some weights changed."""
+        return self.missed_by(lambda **batch: functional_call(self._module, dict(changed), (), batch))
+
+    def missed_by(self, model: Callable[..., object]) -> float:
+        """The same of another model's outputs."""
         pairs = zip(self._batches, self._wanted, strict=True)
-        lost = sum(float((self._run(changed, batch) - wanted).square().sum()) for batch, wanted in pairs)
+        lost = sum(float((_outputs(model, batch) - wanted).square().sum()) for batch, wanted in pairs)
         return lost / max(self._variance, 1e-30)
 
-    def _run(self, changed: Weights, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            outputs = functional_call(self._module, dict(changed), (), dict(batch))
-        found = logits_of(outputs)
-        mask = token_mask(batch, found) if found.dim() > 2 else None
-        rows = found[mask.bool()] if mask is not None else found
-        return rows.reshape(-1, rows.shape[-1]).double()
+
+def _outputs(model: Callable[..., object], batch: Batch) -> Tensor:
+    """The main output's vectors, (n, size), without those at masked positions."""
+    with torch.no_grad():
+        found = logits_of(model(**batch))
+    mask = token_mask(batch, found) if found.dim() > 2 else None
+    rows = found[mask.bool()] if mask is not None else found
+    return rows.reshape(-1, rows.shape[-1]).double()
 
 
 def _selected(

@@ -23,8 +23,9 @@ class Timing(BaseModel):
     teacher_seconds: float
 
 
-Measure = Callable[[nn.Module], Timing]
-"""Exports a model to the target's runtime and measures it there, batch and shape being those of the budget."""
+Measure = Callable[[nn.Module, Mapping[str, Tensor]], Timing]
+"""measure(model, example inputs of forward): exports it to the target's runtime and measures it there, batch and shape
+being those of the budget."""
 Report = Callable[[int, int], None]
 
 
@@ -88,7 +89,7 @@ def measure_plans(
         if plan.to_dicts() in known:
             continue
         student = blank_student(teacher, plan, inputs, batch)
-        table.entries.append(Entry(plan=plan.to_dicts(), cost=student.cost, timing=measure(student.module)))
+        table.entries.append(Entry(plan=plan.to_dicts(), cost=student.cost, timing=measure(student.module, inputs)))
         if path is not None:
             with staged_file(path) as staging:
                 staging.write_text(table.model_dump_json(indent=1) + "\n", encoding="utf-8")

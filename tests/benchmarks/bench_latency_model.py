@@ -18,39 +18,16 @@ from sentence_embedding import load_embedder
 from torch import nn
 
 from edgefold.budget.choices import distinct, find_choices, random_sizes, to_plan
-from edgefold.budget.latency_tables import LatencyTable, Timing, measure_plans
+from edgefold.budget.latency_tables import LatencyTable, measure_plans
+from edgefold.cli.search_job import OnnxRuntimeTarget, Precision
 from edgefold.dimensions import trace
-from edgefold.exporters import export_onnx, quantize_onnx
 from edgefold.plans import DropLayers, Plan, Step
 from edgefold.restructuring import restructure
-from edgefold.runtimes import benchmark_together, example_inputs, open_session
 
 MEASURED = int(os.environ.get("MEASURED", "12"))
 PREDICTED = 10
-PRECISION = os.environ.get("PRECISION", "fp32")
+PRECISION: Precision = "int8" if os.environ.get("PRECISION") == "int8" else "fp32"
 LIMIT = 0.1
-
-
-class OnnxRuntime:
-    """Measures models against the teacher, which stays open."""
-
-    def __init__(self, teacher: nn.Module, inputs: dict[str, torch.Tensor], folder: Path) -> None:
-        self._inputs, self._folder, self._count = inputs, folder, 0
-        self._teacher = self._export(teacher)
-
-    def __call__(self, module: nn.Module) -> Timing:
-        artifact = self._export(module)
-        with open_session(self._teacher, threads=1) as teacher, open_session(artifact, threads=1) as student:
-            feeds = example_inputs(self._teacher.inputs, batch=1, sequence=128)
-            reports = benchmark_together({"teacher": teacher, "student": student}, feeds, min_duration_s=0.7)
-        return Timing(seconds=reports["student"].cpu_p50_s, teacher_seconds=reports["teacher"].cpu_p50_s)
-
-    def _export(self, module: nn.Module):  # type: ignore[no-untyped-def]
-        self._count += 1
-        artifact = export_onnx(module.eval(), self._inputs, self._folder / f"{self._count}-fp32")
-        if PRECISION == "fp32":
-            return artifact
-        return quantize_onnx(artifact, self._folder / f"{self._count}-int8", quantization="dynamic")
 
 
 def plans_of(
@@ -74,7 +51,7 @@ def test_predicted_against_measured(tmp_path: Path) -> None:
         list(chain(*(plans_of(teacher, inputs, kept, seed, count // 2) for kept in depths)))
         for seed, count in ((1, MEASURED), (2, PREDICTED))
     )
-    measure = OnnxRuntime(teacher, inputs, tmp_path)
+    measure = OnnxRuntimeTarget(teacher, tmp_path, PRECISION, 1, 128, 1)
     key = {"teacher": "MiniLM-L6", "precision": PRECISION}
     table = measure_plans(teacher, [Plan([]), *known], inputs, measure, key=key, path=tmp_path / "table.json")
     model = table.fit()
