@@ -1,25 +1,21 @@
 """compress(recipe, out): the job behind `edgefold compress`: teacher to folded student, resumable at any kill."""
 
-import dataclasses
-import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from edgefold.checkpoints import save_student
+from edgefold.compression_results import CompressionResult, save_result
 from edgefold.dimensions import Dimension, trace
 from edgefold.distillation import Contrast, Objective, logits_of
 from edgefold.errors import GateError, InputError
 from edgefold.folding import fold
-from edgefold.recipes import Recipe, dump_recipe, load_recipe
+from edgefold.recipes import Recipe
 from edgefold.sparsity import sparsity_figures, weight_table
-from edgefold.staging import check_output_folder, staged_folder
+from edgefold.staging import check_output_folder
 from edgefold.student_building import build_student
 from edgefold.students import Student
 from edgefold.tasks.batches import bare_batches
@@ -27,7 +23,6 @@ from edgefold.tasks.table import TASKS
 from edgefold.tasks.task import Splits, Task
 from edgefold.training import CompressionTrainer
 from edgefold.training_runs import (
-    CurvePoint,
     Progress,
     curve,
     evaluate_every_epoch,
@@ -36,24 +31,11 @@ from edgefold.training_runs import (
     use_threads,
     watch,
 )
+from edgefold.unfinished_runs import check_work_folder, last_checkpoint, start_work_folder
 from edgefold.vocabularies import trim_vocabulary, used_tokens
 
 FOLD_TOLERANCE = 1e-5
-TEACHER_CACHE_GIB = 4.0
 CALIBRATION_BATCH = 16
-
-
-@dataclass(frozen=True)
-class CompressionResult:
-    """A finished compression: the student's folder and what was measured on the way."""
-
-    student: Path
-    metrics: dict[str, float]
-    curve: list[CurvePoint] = field(default_factory=list)
-    dimensions: list[dict[str, Any]] = field(default_factory=list)
-    """Name, kind, old and new size of every resized dimension."""
-    weights: list[dict[str, Any]] = field(default_factory=list)
-    """Where there were penalties: name, shape, share of zeros of every matrix, and its rank if that was penalised."""
 
 
 def compress(
@@ -76,7 +58,7 @@ def compress(
             f"teacher_cache.folder cannot be used for {recipe.task}, whose examples change from epoch to epoch; leave "
             "it out, so that the teacher runs in each step."
         )
-    work = _check_work_folder(out, recipe, resume, overwrite)
+    work = check_work_folder(out, recipe, resume, overwrite)
     use_threads(recipe.training.threads)
     torch.manual_seed(recipe.training.seed)
     started = time.perf_counter()
@@ -91,7 +73,7 @@ def compress(
     )
     collate = task.collator(processor, recipe.data, teacher)
     if not resume:
-        _start_work_folder(work, recipe)
+        start_work_folder(work, recipe)
     progress("calibrate", 0, 1, {})
     begun = time.perf_counter()
     batches = bare_batches(train, collate, CALIBRATION_BATCH, recipe.calibration.samples, task.label_names)
@@ -126,7 +108,7 @@ def compress(
     watch(trainer, "train", progress)
     evaluate_every_epoch(trainer, lambda: task.evaluate(student, validation, collate))
     begun = time.perf_counter()
-    trainer.train(resume_from_checkpoint=_last_checkpoint(work / "checkpoints") if resume else None)
+    trainer.train(resume_from_checkpoint=last_checkpoint(work / "checkpoints") if resume else None)
     metrics["training_seconds"] = time.perf_counter() - begun
     student.eval().cpu()
 
@@ -143,7 +125,7 @@ def compress(
     dimensions = _resized(student, list(trace(teacher.cpu(), inputs).dimensions))
     weights = weight_table(plain, _lowers_ranks(recipe)) if recipe.penalties else []
     result = CompressionResult(out, metrics, curve(trainer), dimensions, weights)
-    _save(result, recipe, plain, processor, inputs, overwrite)
+    save_result(result, recipe, plain, processor, inputs, overwrite)
     shutil.rmtree(work, ignore_errors=True)
     return result
 
@@ -153,44 +135,6 @@ def to_objective(recipe: Recipe) -> Objective:
     settings = recipe.objective
     contrast = Contrast(**settings.contrast.model_dump())
     return Objective(**{**settings.model_dump(), "contrast": contrast}, penalties=recipe.to_penalties())
-
-
-def _check_work_folder(out: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Path:
-    """Where an unfinished run keeps its recipe and checkpoints."""
-    work = out.with_name(f".{out.name}.unfinished")
-    stored = work / "recipe.yaml"
-    if resume:
-        if not stored.is_file():
-            raise InputError(
-                f"There is no unfinished run of {out} to resume ({work} has no recipe); start it without --resume."
-            )
-        if load_recipe(stored) != recipe:
-            raise InputError(
-                f"The unfinished run in {work} has another recipe ({stored}); resume with that one or use --overwrite."
-            )
-    elif work.exists() and not overwrite:
-        raise InputError(
-            f"An unfinished run of {out} lies in {work}; go on with --resume, or start anew with --overwrite."
-        )
-    return work
-
-
-def _start_work_folder(work: Path, recipe: Recipe) -> None:
-    """Empty but for the recipe; made when the data have been read, so that bad input leaves nothing behind."""
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    dump_recipe(recipe, work / "recipe.yaml")
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint; the Trainer writes trainer_state.json last, so a half-written one lacks it."""
-    complete = {}
-    for checkpoint in folder.glob("checkpoint-*"):
-        try:
-            complete[int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])] = checkpoint
-        except (OSError, ValueError, KeyError):
-            shutil.rmtree(checkpoint, ignore_errors=True)
-    return str(complete[max(complete)]) if complete else None
 
 
 def _with_vocabulary(
@@ -249,29 +193,3 @@ def _resized(student: Student, dimensions: list[Dimension]) -> list[dict[str, An
 
 def _lowers_ranks(recipe: Recipe) -> bool:
     return any(entry.nuclear_norm is not None for entry in recipe.penalties)
-
-
-def _save(
-    result: CompressionResult,
-    recipe: Recipe,
-    plain: torch.nn.Module,
-    processor: Any,
-    inputs: Mapping[str, torch.Tensor],
-    overwrite: bool,
-) -> None:
-    """The student's folder with the resolved recipe, metrics and training curve beside the model."""
-    lineage = {
-        "teacher": str(recipe.teacher.name),
-        "task": recipe.task,
-        "plan": recipe.to_plan().to_dicts(),
-        "metrics": result.metrics,
-        "versions": {name: version(name) for name in ("edgefold", "torch", "transformers")},
-    }
-    with staged_folder(result.student, overwrite) as folder:
-        save_student(plain, folder, inputs=inputs, tokenizer=processor, lineage=lineage, overwrite=True)
-        dump_recipe(recipe, folder / "recipe.yaml")
-        (folder / "metrics.json").write_text(json.dumps(result.metrics, indent=2) + "\n")
-        points = [dataclasses.asdict(point) for point in result.curve]
-        (folder / "training.json").write_text(
-            json.dumps({"curve": points, "dimensions": result.dimensions, "weights": result.weights}, indent=2) + "\n"
-        )

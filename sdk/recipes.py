@@ -1,7 +1,7 @@
 """Recipes: one YAML file that says which teacher to compress, on which data, under which plan, and how to train."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from pydantic import (
@@ -10,219 +10,26 @@ from pydantic import (
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
-    model_validator,
 )
 
 from edgefold.errors import InputError
 from edgefold.penalty_settings import PenaltyEntry
-from edgefold.plans import STEPS, Plan, Step
+from edgefold.plans import Plan
 from edgefold.recipe_data import DATA, DataSettings
 from edgefold.recipe_errors import describe_errors
-from edgefold.recipe_sections import Count, Name, RecipePath, Section, Share, Weight
+from edgefold.recipe_objective import ObjectiveSettings
+from edgefold.recipe_plan import PlanStep
+from edgefold.recipe_sections import Name, RecipePath, Section
+from edgefold.recipe_training import CalibrationSettings, TeacherCacheSettings, TrainingSettings, VocabularySettings
 from edgefold.recipe_yaml import YamlDocument, parse_yaml
 from edgefold.staging import staged_file
 
 if TYPE_CHECKING:
     from edgefold.penalties import Penalty
 
+__all__ = ["DEFAULT_TASK", "Recipe", "TrainingSettings", "check_recipe", "dump_recipe", "load_recipe"]
+
 DEFAULT_TASK = "text-classification"
-
-
-class ResizeSettings(Section):
-    """New size of the dimensions that a name, a family or a glob stands for."""
-
-    dimension: Name
-    size: Count
-
-
-class ProjectSettings(ResizeSettings):
-    """The same, and which activations count for the start."""
-
-    emphasis: dict[Name, Weight] | None = None
-    """Module path or glob -> weight; 1 elsewhere."""
-
-
-class LowRankSettings(Section):
-    """Rank, or energy kept, of the factors of the matrices that a name or a glob stands for."""
-
-    where: Name
-    rank: Count | None = None
-    energy: Annotated[float, Field(gt=0, le=1)] | None = None
-    multiple_of: Count = 8
-
-
-class DropLayersSettings(Section):
-    """The layers that stay of a stack: by index, or every n-th."""
-
-    keep: tuple[Annotated[int, Field(strict=True, ge=0)], ...] | None = None
-    every: Count | None = None
-    stack: Name | None = None
-
-
-class ShareLayersSettings(Section):
-    """Into how many groups of layers that share their parameters a stack is parted."""
-
-    groups: Count = 1
-    stack: Name | None = None
-    start: Literal["mean", "first"] = "mean"
-
-
-class BottleneckSettings(Section):
-    """The nonlinear projection after each layer of a stack."""
-
-    size: Count
-    where: Name = "layers"
-    activation: Literal["gelu", "relu", "silu"] = "gelu"
-    residual: bool = True
-
-
-class MaskSettings(Section):
-    """Which weights are held at zero, and from when to when in training their number grows."""
-
-    where: Name = "*"
-    score: Literal["magnitude", "movement", "wanda"] = "magnitude"
-    begin: Share = 0.0
-    end: Share = 0.5
-
-
-class UnstructuredSettings(MaskSettings):
-    """The share of single weights."""
-
-    sparsity: Annotated[float, Field(gt=0, lt=1)]
-
-
-class BlockSettings(UnstructuredSettings):
-    """The share of blocks of this shape, outputs and inputs."""
-
-    shape: tuple[Count, Count] = (4, 4)
-
-
-class NMSettings(MaskSettings):
-    """How many of how many consecutive inputs are kept."""
-
-    n: Count
-    m: Count
-    end: Share = 0.0
-
-
-class PlanStep(Section):
-    """One step of the plan; exactly one of its keys is given."""
-
-    project: ProjectSettings | None = None
-    select: ResizeSettings | None = None
-    low_rank: LowRankSettings | None = None
-    drop_layers: DropLayersSettings | None = None
-    share_layers: ShareLayersSettings | None = None
-    bottleneck: BottleneckSettings | None = None
-    unstructured: UnstructuredSettings | None = None
-    block: BlockSettings | None = None
-    nm: NMSettings | None = None
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> "PlanStep":
-        if len(self.model_fields_set) != 1 or self.to_step() is None:
-            given = ", ".join(sorted(self.model_fields_set)) or "nothing"
-            raise ValueError(f"a step has exactly one of {', '.join(STEPS)}; got {given}")
-        return self
-
-    def to_step(self) -> Step | None:
-        """The step of a Plan; None only where validation has not been passed.
-
-        Raises:
-            InputError: its keys do not go together.
-        """
-        given = {key: settings for key in STEPS if (settings := getattr(self, key)) is not None}
-        return next((STEPS[key](**settings.model_dump()) for key, settings in given.items()), None)
-
-
-LayerIndex = Annotated[int, Field(strict=True, ge=0)]
-
-
-class ContrastSettings(Section):
-    """Which vectors a contrastive term draws together."""
-
-    positives: Literal["teacher", "dropout", "labels"] = "teacher"
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
-    pooling: Literal["mean", "cls", "last"] = "mean"
-    at: Name | None = None
-
-
-class ObjectiveSettings(Section):
-    """Weights of the terms of the loss."""
-
-    task: Weight = 0.3
-    logits: Weight = 0.7
-    """Weight of temperature^2 * KL(teacher || student)."""
-    hidden: Weight = 1.0
-    """Weight of matching hidden states through the projection."""
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
-    l1: Weight = 0.0
-    l2: Weight = 0.0
-    attention: Weight = 0.0
-    """Of matching attention maps."""
-    relations: Weight = 0.0
-    """Of matching relations among queries, keys and values of the last layers."""
-    embeddings: Weight = 0.0
-    """Of matching what enters the first layer."""
-    cosine: Weight = 0.0
-    """Of matching the directions of hidden states."""
-    contrastive: Weight = 0.0
-    contrast: ContrastSettings = ContrastSettings()
-    """Which form `contrastive` takes."""
-    layer_map: Literal["auto", "uniform", "last"] | tuple[tuple[LayerIndex, LayerIndex], ...] = "auto"
-    """Student layers -> teacher layers; or pairs of indices."""
-    relation_heads: Count | None = None
-
-    @model_validator(mode="after")
-    def _something_to_learn(self) -> "ObjectiveSettings":
-        terms = (self.task, self.logits, self.hidden, self.attention, self.relations, self.embeddings, self.cosine)
-        if sum(terms) + self.contrastive == 0:
-            raise ValueError("task, logits and hidden are all 0, so there is nothing to learn from; set one above 0")
-        return self
-
-
-class TrainingSettings(Section):
-    """How the student is trained; the defaults are right for a student of a third of the width."""
-
-    mode: Literal["weights", "projection", "all"] = "weights"
-    epochs: Count = 6
-    batch_size: Count = 32
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4e-4
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.06
-    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
-    threads: Count | None = None
-    """CPU threads; None chooses by the cores that are free."""
-    bf16: Literal["auto", True, False] = "auto"
-    checkpoint_steps: Count = 100
-    """Optimizer steps between the checkpoints from which --resume goes on."""
-
-
-class VocabularySettings(Section):
-    """Which tokens the student knows."""
-
-    keep: Literal["used"] = "used"
-    """Those of the training texts, and what the tokenizer cannot do without."""
-    min_count: Count = 1
-    """How often a token must occur to count as used."""
-
-
-class TeacherCacheSettings(Section):
-    """Where the teacher's outputs are kept, so that its forward pass is paid for once per example."""
-
-    memory_gib: Weight = 4.0
-    """At most, in memory; 0 computes them anew in every epoch."""
-    folder: RecipePath | None = None
-    """On disk instead, for every run with this teacher and these data."""
-
-
-class CalibrationSettings(Section):
-    """How much training text the student starts from, and how."""
-
-    samples: Count = 512
-    start: Literal["sequential", "pca"] = "sequential"
-    """"pca" composes the weights with the calibrated projections; "sequential" then fits layer after layer."""
-    importance: Literal["energy", "elimination"] = "energy"
-    """What selections keep: by "elimination" what their readers would miss most once they are fitted."""
 
 
 class Recipe(Section):

@@ -32,7 +32,8 @@ from edgefold.cli.demo_rivals import (
 )
 from edgefold.cli.progress import shown_progress
 from edgefold.cli.tables import make_table
-from edgefold.compression import FOLD_TOLERANCE, CompressionResult, compress
+from edgefold.compression import FOLD_TOLERANCE, compress
+from edgefold.compression_results import CompressionResult
 from edgefold.demo_data import fetch_model, load_reviews
 from edgefold.distillation import Objective
 from edgefold.exporters import export_onnx, quantize_onnx
