@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import shutil
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 
 from edgefold.checkpoints import save_student
 from edgefold.recipes import Recipe, dump_recipe
+from edgefold.stage_inputs import StageInputs
 from edgefold.staging import staged_folder
 from edgefold.training_runs import CurvePoint
 
@@ -33,23 +34,27 @@ def save_result(
     result: CompressionResult,
     recipe: Recipe,
     plain: torch.nn.Module,
-    processor: Any,
-    inputs: Mapping[str, torch.Tensor],
+    inputs: StageInputs,
+    logs: Path,
     overwrite: bool,
 ) -> None:
-    """The student's folder with the resolved recipe, metrics and training curve beside the model."""
+    """The student's folder: beside the model the resolved recipe, metrics, the training curve and trackers' logs."""
+    last = recipe.jobs[-1]
     lineage = {
-        "teacher": str(recipe.teacher.name),
-        "task": recipe.task,
-        "plan": recipe.to_plan().to_dicts(),
+        "teacher": str(last.teacher.name),
+        "task": last.task,
+        "plan": [step for job in recipe.jobs for step in job.to_plan().to_dicts()],
         "metrics": result.metrics,
         "versions": {name: version(name) for name in ("edgefold", "torch", "transformers")},
     }
+    example, processor = inputs.example, inputs.processor
     with staged_folder(result.student, overwrite) as folder:
-        save_student(plain, folder, inputs=inputs, tokenizer=processor, lineage=lineage, overwrite=True)
+        save_student(plain, folder, inputs=example, tokenizer=processor, lineage=lineage, overwrite=True)
         dump_recipe(recipe, folder / "recipe.yaml")
         (folder / "metrics.json").write_text(json.dumps(result.metrics, indent=2) + "\n")
         points = [dataclasses.asdict(point) for point in result.curve]
         (folder / "training.json").write_text(
             json.dumps({"curve": points, "dimensions": result.dimensions, "weights": result.weights}, indent=2) + "\n"
         )
+        if logs.is_dir():
+            shutil.copytree(logs, folder / "runs")

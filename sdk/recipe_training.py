@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgefold.recipe_sections import Count, RecipePath, Section, Weight
+from edgefold.recipe_sections import Count, Name, RecipePath, Section, Weight
 
 
 class TrainingSettings(Section):
@@ -13,6 +13,8 @@ class TrainingSettings(Section):
     mode: Literal["weights", "projection", "all"] = "weights"
     epochs: Count = 6
     batch_size: Count = 32
+    gradient_accumulation: Count = 1
+    """Batches whose gradients make one step."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4e-4
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.06
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
@@ -21,6 +23,8 @@ class TrainingSettings(Section):
     bf16: Literal["auto", True, False] = "auto"
     checkpoint_steps: Count = 100
     """Optimizer steps between the checkpoints from which --resume goes on."""
+    report_to: tuple[Name, ...] = ()
+    """Trackers that transformers knows (tensorboard, wandb, ...); nothing is reported anywhere without."""
 
 
 class VocabularySettings(Section):

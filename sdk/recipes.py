@@ -1,90 +1,70 @@
 """Recipes: one YAML file that says which teacher to compress, on which data, under which plan, and how to train."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import (
-    Field,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
 from edgefold.errors import InputError
-from edgefold.penalty_settings import PenaltyEntry
-from edgefold.plans import Plan
-from edgefold.recipe_data import DATA, DataSettings
+from edgefold.recipe_data import DATA, SplitData
 from edgefold.recipe_errors import describe_errors
-from edgefold.recipe_objective import ObjectiveSettings
 from edgefold.recipe_plan import PlanStep
-from edgefold.recipe_sections import Name, RecipePath, Section
-from edgefold.recipe_training import CalibrationSettings, TeacherCacheSettings, TrainingSettings, VocabularySettings
+from edgefold.recipe_stages import DEFAULT_TASK, Job, Stage, complete_stages
+from edgefold.recipe_training import TrainingSettings, VocabularySettings
 from edgefold.recipe_yaml import YamlDocument, parse_yaml
 from edgefold.staging import staged_file
 
-if TYPE_CHECKING:
-    from edgefold.penalties import Penalty
-
 __all__ = ["DEFAULT_TASK", "Recipe", "TrainingSettings", "check_recipe", "dump_recipe", "load_recipe"]
 
-DEFAULT_TASK = "text-classification"
+COMPOSING = ("projection", "all")
+"""Modes of training whose weights are composed from the teacher's."""
 
 
-class Recipe(Section):
-    """A whole compression job; paths are absolute once loaded."""
+class Recipe(Job):
+    """A whole compression: one round of training, or several, one after the other."""
 
-    teacher: RecipePath
-    """Folder of a Hugging Face checkpoint, or of what `save_student` wrote."""
-    task: Name = DEFAULT_TASK
-    data: DataSettings
-    """In the form that `task` asks for."""
     plan: Annotated[tuple[PlanStep, ...], Field(min_length=1)]
-    objective: ObjectiveSettings = ObjectiveSettings()
-    penalties: tuple[PenaltyEntry, ...] = ()
-    """Beside the objective: further terms of the loss, and proximal steps after the optimizer's."""
-    training: TrainingSettings = TrainingSettings()
-    calibration: CalibrationSettings = CalibrationSettings()
-    teacher_cache: TeacherCacheSettings = TeacherCacheSettings()
     vocabulary: VocabularySettings | None = None
     """Leave it out to keep the teacher's vocabulary."""
+    stages: tuple[Stage, ...] = ()
+    """Each begins with the student of the one before, and with an optimizer and a schedule of its own."""
 
-    @field_validator("task")
+    @model_validator(mode="before")
     @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in DATA:
-            raise ValueError(f"{value!r} is no known task; choose one of {', '.join(DATA)}")
-        return value
+    def _complete(cls, data: Any) -> Any:
+        return complete_stages(data)
 
-    @field_validator("data", mode="wrap")
-    @classmethod
-    def _of_task(cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-        """Data of the task's form; left as they are where the task itself is refused."""
-        form = DATA.get(info.data.get("task", ""))
-        return check(form.model_validate(value, context=info.context)) if form else value
+    @model_validator(mode="after")
+    def _stages_go_on(self) -> "Recipe":
+        names = [stage.name for stage in self.stages]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"stages: two are named {twice}; give each a name of its own")
+        for before, stage in zip(self.stages, self.stages[1:], strict=False):
+            mode = stage.training.mode
+            if mode in COMPOSING and before.training.mode not in COMPOSING and not stage.plan:
+                raise ValueError(
+                    f"stages: {stage.name} has the mode {mode}, for which {before.name} leaves no projected weights: "
+                    f"it trained the small weights themselves; give {stage.name} the mode weights, or {before.name} "
+                    "one of projection and all"
+                )
+        return self
 
-    def to_plan(self) -> Plan:
-        """The plan that `build_student` takes."""
-        return Plan([step for entry in self.plan if (step := entry.to_step())])
-
-    def to_penalties(self) -> "tuple[Penalty, ...]":
-        """The penalties that an Objective takes; imports torch."""
-        return tuple(entry.to_penalty() for entry in self.penalties)
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The rounds of training in their order; the recipe itself where it has no stages."""
+        return self.stages or (self,)
 
     def check_paths(self) -> None:
-        """Refuse, before any work is done, a recipe whose teacher or data are not there.
+        """Refuse, before any work is done, a recipe whose teachers or data are not there.
 
         Raises:
             InputError: naming the key and the path.
         """
-        if not any((self.teacher / name).is_file() for name in ("config.json", "edgefold.json")):
-            what = "has no config.json" if self.teacher.is_dir() else "is not a folder"
-            raise InputError(
-                f"teacher: {self.teacher} {what}; give the folder of a Hugging Face checkpoint, or one that "
-                "save_student wrote."
-            )
-        self.data.check_paths()
+        for index, job in enumerate(self.jobs):
+            job.check_own_paths(f"stages[{index}]." if self.stages else "")
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -113,15 +93,31 @@ def check_recipe(
     try:
         return Recipe.model_validate(data, context={"folder": folder or Path.cwd()})
     except ValidationError as error:
-        forms = {"data": DATA.get(str(data.get("task", DEFAULT_TASK)), DATA[DEFAULT_TASK])}
+        forms = {f"{place}data": _form(part) for place, part in _parts(complete_stages(data))}
         raise InputError(describe_errors(error, Recipe, source, document, forms)) from None
 
 
 def dump_recipe(recipe: Recipe, path: str | Path) -> None:
     """Write the resolved recipe: every default spelled out, every path absolute; loading it gives the same recipe."""
     data = recipe.model_dump(mode="json", exclude_none=True)
+    data["stages"] = [{"name": stage["name"], **stage} for stage in data["stages"]]
+    if not recipe.stages:
+        del data["stages"]
     with staged_file(path) as staging:
         staging.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _parts(data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The recipe and its stages, each with what stands before its keys."""
+    yield "", data
+    stages = data.get("stages")
+    yield from ((f"stages[{index}].", stage) for index, stage in enumerate(stages if isinstance(stages, list) else ()))
+
+
+def _form(part: Any) -> type[SplitData]:
+    """The form of the data of its task; of the default task where that is not known."""
+    task = part.get("task", DEFAULT_TASK) if isinstance(part, dict) else DEFAULT_TASK
+    return DATA.get(str(task), DATA[DEFAULT_TASK])
 
 
 def _read_text(file: Path) -> str:
