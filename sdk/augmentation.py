@@ -55,16 +55,16 @@ def near_words(words: Iterable[str], tokenizer: Any, teacher: nn.Module, count: 
     directions = nn.functional.normalize(table[list(whole)].float(), dim=-1)
     asked = sorted(words)
     known = {word: rows[ids[0]] for word, ids in zip(asked, _ids(tokenizer, asked), strict=True) if _one_of(ids, rows)}
-    spellings, found = list(whole.values()), {}
+    spellings = list(whole.values())
+    found: dict[str, list[str]] = {}
     for start in range(0, len(known), WORDS_AT_ONCE):
         some = list(known.items())[start : start + WORDS_AT_ONCE]
         own = torch.tensor([row for _, row in some])
         cosines = directions[own] @ directions.T
         cosines[torch.arange(len(own)), own] = -2.0
         nearest = cosines.topk(min(count, len(spellings) - 1)).indices.tolist()
-        found.update(
-            {word: [spellings[row] for row in chosen] for (word, _), chosen in zip(some, nearest, strict=True)}
-        )
+        for (word, _), chosen in zip(some, nearest, strict=True):
+            found[word] = [spellings[row] for row in chosen]
     return found
 
 

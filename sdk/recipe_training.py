@@ -42,7 +42,7 @@ class TeacherCacheSettings(Section):
     memory_gib: Weight = 4.0
     """At most, in memory; 0 computes them anew in every epoch."""
     folder: RecipePath | None = None
-    """On disk instead, for every run with this teacher and these data."""
+    """On disk instead, for every run with this teacher and these data; each stage has a folder in it."""
 
 
 class CalibrationSettings(Section):

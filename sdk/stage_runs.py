@@ -130,6 +130,7 @@ def _trainer(opened: OpenedStage, inputs: StageInputs, student: Student, folder:
     arguments = training_arguments(
         job.training, folder.checkpoints, True, task.label_names, by_length, folder.stage or None
     )
+    cache = job.teacher_cache.folder
     trainer = CompressionTrainer(
         student.train(),
         teacher=inputs.teacher,
@@ -138,7 +139,7 @@ def _trainer(opened: OpenedStage, inputs: StageInputs, student: Student, folder:
         train_dataset=inputs.train,
         data_collator=inputs.collate,
         teacher_cache_gib=job.teacher_cache.memory_gib if task.is_cacheable else 0.0,
-        teacher_cache_folder=job.teacher_cache.folder,
+        teacher_cache_folder=cache / folder.stage if cache and folder.stage else cache,
     )
     keep_logs(trainer, folder.logs)
     return trainer

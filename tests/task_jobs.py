@@ -68,7 +68,10 @@ def write_texts(folder: Path) -> None:
 
 
 def write_stages(folder: Path) -> Path:
-    """pretrained/ (masked tokens and pairs) and classifier/, of one architecture; *.txt, and the same lines as *.csv."""
+    """pretrained/ (masked tokens and pairs) and classifier/, of one architecture; *.txt, and their lines as *.csv.
+
+    The decoder of masked tokens is no part of the embeddings, so that the residual stream can be projected.
+    """
     import torch
     from transformers import BertConfig, BertForPreTraining, BertForSequenceClassification
 
@@ -79,7 +82,7 @@ def write_stages(folder: Path) -> Path:
         (folder / f"{split}.csv").write_text("\n".join(["text,label", *rows]) + "\n")
     torch.manual_seed(0)
     for name, kind in (("pretrained", BertForPreTraining), ("classifier", BertForSequenceClassification)):
-        model = kind(BertConfig(**SIZES))
+        model = kind(BertConfig(**SIZES, tie_word_embeddings=False))
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)

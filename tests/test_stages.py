@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from task_jobs import SIZES, TRAINING, make_tokenizer, write_stages
+from task_jobs import PLAN, SIZES, TRAINING, make_tokenizer, write_stages
 
 from edgefold.compression import compress
 from edgefold.errors import InputError
@@ -20,7 +20,6 @@ from edgefold.recipes import Recipe, load_recipe
 pytestmark = pytest.mark.filterwarnings("ignore")
 REVIEWS = "data: {train: train.csv, validation: validation.csv, test: test.csv, max_length: 16}\n"
 TEXTS = "{train: train.txt, validation: validation.txt, test: test.txt, block_length: 16, pairs: nsp}"
-PLAN = "plan: [project: {dimension: hidden, size: 12}, select: {dimension: ffn, size: 16}]\n"
 PRE_TRAINING = (
     "  - {name: pre-training, task: masked-language-modeling, teacher: pretrained, "
     f"data: {TEXTS}, objective: {{task: 1, logits: 0, hidden: 0, l1: 1.0e-6, l2: 1.0e-6}}, training: {{mode: all}}}}\n"
@@ -66,15 +65,15 @@ def test_a_student_goes_from_pretraining_to_its_task(folder: Path, tmp_path: Pat
 
 def test_sizes_fall_from_stage_to_stage(folder: Path, tmp_path: Path) -> None:
     """Hidden states are held against the teacher's through both projections all the while."""
-    stages = "  - {name: half}\n  - {name: third, plan: [project: {dimension: hidden, size: 8}, "
-    stages += "select: {dimension: heads, size: 2}, drop_layers: {keep: [1]}]}\n"
+    stages = "  - {name: half}\n  - {name: third, plan: [project: {dimension: hidden, size: 6}, "
+    stages += "select: {dimension: heads, size: 1}, drop_layers: {keep: [1]}]}\n"
     result = compress(recipe(folder, stages), tmp_path / "student")
     rows = {row["name"]: (row["teacher_size"], row["student_size"]) for row in result.dimensions}
-    assert (rows["hidden"], rows["ffn.0"]) == ((24, 8), (48, 16))
+    assert (rows["hidden"], rows["ffn.0"]) == ((24, 6), (48, 16))
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(result.student)
-    assert (config.hidden_size, config.intermediate_size, config.num_hidden_layers) == (8, 16, 1)
+    assert (config.hidden_size, config.intermediate_size, config.num_hidden_layers) == (6, 16, 1)
     losses = [point.figures for point in result.curve if point.stage == "third" and "loss" in point.figures]
     assert all(figures.get("loss_hidden", 0) > 0 for figures in losses)
 
