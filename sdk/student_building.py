@@ -14,6 +14,7 @@ from edgefold.dimensions import Dimension, DimensionGraph, check_inputs, trace
 from edgefold.errors import InputError
 from edgefold.hardware_sizes import warn_of_odd_sizes
 from edgefold.initialisation import start_student
+from edgefold.known_maps import known_maps
 from edgefold.layouts import layout_names
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
 from edgefold.mask_steps import MaskStep
@@ -41,6 +42,7 @@ def build_student(
     importance: str = "energy",
     progress: Progress | None = None,
     graph: DimensionGraph | None = None,
+    previous: Student | None = None,
 ) -> Student:
     """Copy the teacher under a plan; the teacher is not modified.
 
@@ -57,6 +59,8 @@ def build_student(
             costs whole second moments.
         progress: progress("start", layers done, of all, figures of the last one).
         graph: of the teacher, where it has been traced already.
+        previous: a student under the same plan, of another teacher, whose maps are taken instead of calibrated ones
+            (see `edgefold.carrying`).
 
     Raises:
         InputError: the plan does not fit the model, the architecture cannot be built at these sizes, or calibration
@@ -87,7 +91,8 @@ def build_student(
     factor_pairs = find_factor_pairs(resized.module, [step for step in plan.steps if isinstance(step, LowRank)])
     emphasis = _emphasis(graph, plan, reduced.module)
     eliminates = importance == "elimination"
-    plain = start_student(reduced.module, graph, resized.sizes, emphasis, factor_pairs, batches, eliminates)
+    known = known_maps(graph, previous, resized.sizes) if previous else {}
+    plain = start_student(reduced.module, graph, resized.sizes, emphasis, factor_pairs, batches, eliminates, known)
     _load(resized.module, _without_constants(plain.weights, resized.module, graph, new_sizes))
     factorized = tuple(FactorPair(name, left.shape[1]) for name, (left, _) in plain.factors.items())
     warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factorized))

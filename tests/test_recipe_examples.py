@@ -8,6 +8,9 @@ import pytest
 from edgefold.recipes import Recipe, load_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "examples" / "recipes").glob("*.yaml"))
+CLASSIFIERS = [
+    path for path in RECIPES if load_recipe(path).task == "text-classification" and not load_recipe(path).stages
+]
 TINY = {"hidden": 12, "ffn": 16, "heads": 2}
 
 
@@ -37,7 +40,9 @@ def test_every_recipe_says_how_it_is_run_and_is_valid(path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "path", [p for p in RECIPES if load_recipe(p).task == "text-classification"], ids=lambda path: path.stem
+    "path",
+    CLASSIFIERS,
+    ids=lambda path: path.stem,
 )
 def test_every_classifier_among_them_runs(path: Path, job: Path, tmp_path: Path) -> None:
     from edgefold.checkpoints import load_student
@@ -53,3 +58,43 @@ def test_every_classifier_among_them_runs(path: Path, job: Path, tmp_path: Path)
         from edgefold.sparsity_checks import check_nm
 
         assert check_nm(opened, 2, 4, where="encoder") == 12
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("path", [p for p in RECIPES if load_recipe(p).stages], ids=lambda path: path.stem)
+def test_every_recipe_of_stages_runs(path: Path, tmp_path: Path) -> None:
+    """From the example's own preparation, on a tiny text: pre-training, then the task, and both are measured."""
+    from task_jobs import write_stages
+    from test_examples import load
+
+    from edgefold.compression import compress
+    from edgefold.packaged_text import PlainText
+    from edgefold.recipes import TrainingSettings, check_recipe
+
+    folder = write_stages(tmp_path)
+    text = (folder / "train.txt").read_text()
+    settings = TrainingSettings(epochs=1, batch_size=16, threads=1)
+    load("seed_texts").main(str(folder / "seed"), PlainText((text,), (text, text)), folder / "pretrained", settings, 16)
+    result = compress(check_recipe(stages_in_short(load_recipe(path), folder)), tmp_path / "student")
+    first, last = (stage.name for stage in load_recipe(path).stages)
+    assert {point.stage for point in result.curve} == {first, last}
+    assert result.metrics[f"{first}/test_perplexity"] > 1
+    assert 0 <= result.metrics["test_accuracy"] <= 1
+    assert 0.5 < result.metrics["carried_share"] < 1
+
+
+def stages_in_short(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """The recipe on tiny teachers and data, a text in the first stage and labelled lines in the last."""
+    content: dict[str, Any] = recipe.model_dump(mode="json", exclude_none=True)
+    rows = {split: str(folder / f"{split}.csv") for split in ("train", "validation", "test")}
+    texts = {split: str(folder / "seed" / "data" / split) for split in rows}
+    for job in (content, *content["stages"]):
+        for kind, step in ((kind, step) for each in job["plan"] for kind, step in each.items() if "size" in step):
+            assert kind in ("project", "select")
+            step["size"] = TINY[step["dimension"]]
+        job["training"] |= {"epochs": 1, "batch_size": 16, "threads": 1}
+        job["calibration"] = {"samples": 32}
+        job["teacher"] = str(folder / "classifier")
+        job["data"] |= {**rows, "max_length": 16} if "max_length" in job["data"] else {**texts, "block_length": 16}
+    content["stages"][0]["teacher"] = str(folder / "seed" / "teacher")
+    return content

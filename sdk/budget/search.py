@@ -21,11 +21,12 @@ from edgefold.budget.latency_tables import LatencyTable, Measure, measure_plans
 from edgefold.budget.trials import SearchResult, Trial
 from edgefold.calibration import Batch
 from edgefold.checkpoints import load_student
-from edgefold.compression import CALIBRATION_BATCH, compress
+from edgefold.compression import compress
 from edgefold.errors import GateError, InputError
 from edgefold.plans import Plan
 from edgefold.ranking_scores import rank_correlation
 from edgefold.recipes import Recipe, check_recipe, dump_recipe
+from edgefold.stage_inputs import CALIBRATION_BATCH
 from edgefold.staging import staged_file
 from edgefold.tasks.batches import bare_batches
 from edgefold.tasks.table import TASKS
@@ -110,6 +111,10 @@ class _Search:
 
     def run(self) -> SearchResult:
         self.recipe.check_paths()
+        if self.recipe.stages:
+            raise InputError(
+                "A search trains recipes of one stage; take `stages` out, or search for the last one's job."
+            )
         self._claim_folder()
         depths = self._explore()
         table = self._measure(depths)

@@ -41,6 +41,12 @@ def open_with_labels(model_class: Any, folder: Path, labels: Sequence[str]) -> n
     return _open(model_class, folder, **head, ignore_mismatched_sizes=True)  # a head for other labels gives way
 
 
+def open_headless(model_class: Any, folder: Path, **fields: Any) -> nn.Module:
+    """A pretrained checkpoint with a new head; `fields` change its configuration."""
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the head is meant to be new
+    return _open(model_class, folder, **fields)
+
+
 def known_labels(teacher: Any) -> list[str] | None:
     """The names of a teacher's outputs, in order; None where it only counts them."""
     names = [str(teacher.config.id2label[i]) for i in range(teacher.config.num_labels)]
