@@ -16,6 +16,7 @@ from edgefold.gate_settings import Gates
 from edgefold.gate_targets import check_gates, make_gates
 from edgefold.hardware_sizes import warn_of_odd_sizes
 from edgefold.initialisation import start_student
+from edgefold.known_maps import known_maps
 from edgefold.layouts import layout_names
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
 from edgefold.mask_steps import MaskStep
@@ -43,6 +44,7 @@ def build_student(
     importance: str = "energy",
     progress: Progress | None = None,
     graph: DimensionGraph | None = None,
+    previous: Student | None = None,
     gates: Gates | None = None,
 ) -> Student:
     """Copy the teacher under a plan; the teacher is not modified.
@@ -60,6 +62,8 @@ def build_student(
             costs whole second moments.
         progress: progress("start", layers done, of all, figures of the last one).
         graph: of the teacher, where it has been traced already.
+        previous: a student under the same plan, of another teacher, whose maps are taken instead of calibrated ones
+            (see `edgefold.carrying`).
         gates: on dimensions of the student that the plan makes, which training closes one by one; see `Gates`.
 
     Raises:
@@ -92,7 +96,8 @@ def build_student(
     factor_pairs = find_factor_pairs(resized.module, [step for step in plan.steps if isinstance(step, LowRank)])
     emphasis = _emphasis(graph, plan, reduced.module)
     eliminates = importance == "elimination"
-    plain = start_student(reduced.module, graph, resized.sizes, emphasis, factor_pairs, batches, eliminates)
+    known = known_maps(graph, previous, resized.sizes) if previous else {}
+    plain = start_student(reduced.module, graph, resized.sizes, emphasis, factor_pairs, batches, eliminates, known)
     _load(resized.module, _without_constants(plain.weights, resized.module, graph, new_sizes))
     factorized = tuple(FactorPair(name, left.shape[1]) for name, (left, _) in plain.factors.items())
     warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factorized))

@@ -20,7 +20,7 @@ from edgefold.low_rank import FactorPair
 from edgefold.masks import Masks
 from edgefold.matches import AttentionMatch, Match
 from edgefold.plans import Plan
-from edgefold.projections import Projection, Selection
+from edgefold.projections import Map, Projection, Selection
 from edgefold.reachability import keep_reachable
 from edgefold.tied_state import keep_tied_once
 from edgefold.weight_slots import WeightSlot, find_slots
@@ -140,6 +140,13 @@ class Student(nn.Module):
         """P: (d, p) of a dimension, or None where it has none."""
         key = _key(dimension)
         return self.projections[key] if key in self.projections else None  # noqa: SIM401 (ParameterDict.get is untyped)
+
+    def maps(self) -> dict[str, Map]:
+        """The map of every resized dimension, as trained by now; float64, on the CPU."""
+        found: dict[str, Map] = {
+            _name(key): Projection(matrix.detach().to("cpu", torch.float64)) for key, matrix in self.projections.items()
+        }
+        return found | {name: Selection(indices) for name, indices in self.selections.items()}
 
     def mapped(self, value: Tensor, dimension: str) -> Tensor:
         """A value of the teacher, (..., d) along a dimension, taken into the student's space: (..., p)."""

@@ -23,6 +23,8 @@ def in_short(recipe: Recipe, job: Path) -> dict[str, Any]:
         if "share_layers" in step:
             step["share_layers"]["groups"] = 1
     data = {split: str(job / f"{split}.csv") for split in ("train", "validation", "test")}
+    for gates in [content["gates"]] if "gates" in content else []:
+        gates["multiple_of"] = 4
     training = {**content["training"], "epochs": 2, "batch_size": 16, "threads": 1}
     changed = {"teacher": str(job / "teacher"), "data": {**data, "max_length": 16}, "training": training}
     return {**content, **changed, "calibration": {"samples": 32}}
@@ -37,7 +39,9 @@ def test_every_recipe_says_how_it_is_run_and_is_valid(path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "path", [p for p in RECIPES if load_recipe(p).task == "text-classification"], ids=lambda path: path.stem
+    "path",
+    [p for p in RECIPES if load_recipe(p).task == "text-classification" and not load_recipe(p).stages],
+    ids=lambda path: path.stem,
 )
 def test_every_classifier_among_them_runs(path: Path, job: Path, tmp_path: Path) -> None:
     from edgefold.checkpoints import load_student
@@ -47,9 +51,50 @@ def test_every_classifier_among_them_runs(path: Path, job: Path, tmp_path: Path)
     result = compress(check_recipe(in_short(load_recipe(path), job)), tmp_path / "student")
     assert 0 <= result.metrics["test_accuracy"] <= 1
     assert result.metrics["fold_error"] <= 1e-5
-    opened = load_student(result.student)
+    opened: Any = load_student(result.student)
     assert sum(parameter.numel() for parameter in opened.parameters()) > 0
+    if path.stem == "l0_gates":
+        assert result.metrics["gates_share"] <= 0.4
+        assert result.metrics["parameters_removed"] > 0
+        sizes = {layer.intermediate.dense.out_features for layer in opened.bert.encoder.layer}
+        assert all(size % 4 == 0 for size in sizes)
     if path.stem == "nm_sparse":
         from edgefold.sparsity_checks import check_nm
 
         assert check_nm(opened, 2, 4, where="encoder") == 12
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_seed_recipe_runs_in_its_stages(tmp_path: Path) -> None:
+    """From the example's own preparation, on a tiny text: pre-training, then fine-tuning, and both are measured."""
+    from task_jobs import write_stages
+    from test_examples import load
+
+    from edgefold.compression import compress
+    from edgefold.packaged_text import PlainText
+    from edgefold.recipes import TrainingSettings, check_recipe
+
+    folder = write_stages(tmp_path)
+    text = (folder / "train.txt").read_text()
+    settings = TrainingSettings(epochs=1, batch_size=16, threads=1)
+    load("seed_texts").main(str(folder / "seed"), PlainText((text,), (text, text)), folder / "pretrained", settings, 16)
+    content = load_recipe(RECIPES[0].with_name("seed.yaml")).model_dump(mode="json", exclude_none=True)
+    stages = content.pop("stages")
+    for job in (content, *stages):
+        job["plan"] = [
+            {kind: {**step[kind], "size": TINY[step[kind]["dimension"]]}} for step in job["plan"] for kind in step
+        ]
+        job["training"] |= {"epochs": 1, "batch_size": 16, "threads": 1}
+        job["calibration"] = {"samples": 32}
+        job["teacher"] = str(folder / "classifier")
+        job["data"] = {split: str(folder / f"{split}.csv") for split in ("train", "validation", "test")}
+    stages[0]["teacher"] = str(folder / "seed" / "teacher")
+    texts = {split: str(folder / "seed" / "data" / split) for split in ("train", "validation", "test")}
+    stages[0]["data"] = {**texts, "pairs": "nsp", "block_length": 16}
+    result = compress(check_recipe({**content, "stages": stages}), tmp_path / "student")
+    logged = [point for point in result.curve if "loss" in point.figures]
+    assert {point.stage for point in result.curve} == {"pre-training", "fine-tuning"}
+    terms = {name for point in logged if point.stage == "pre-training" for name in point.figures}
+    assert {"loss_task", "loss_l1", "loss_l2"} <= terms or not terms
+    assert result.metrics["pre-training/test_perplexity"] > 1
+    assert 0 <= result.metrics["test_accuracy"] <= 1

@@ -32,7 +32,8 @@ from edgefold.cli.demo_rivals import (
 )
 from edgefold.cli.progress import shown_progress
 from edgefold.cli.tables import make_table
-from edgefold.compression import FOLD_TOLERANCE, CompressionResult, compress
+from edgefold.compression import compress
+from edgefold.compression_results import CompressionResult
 from edgefold.demo_data import fetch_model, load_reviews
 from edgefold.distillation import Objective
 from edgefold.exporters import export_onnx, quantize_onnx
@@ -41,6 +42,7 @@ from edgefold.recipes import Recipe, TrainingSettings, check_recipe
 from edgefold.report_page import render_report
 from edgefold.reports import Report
 from edgefold.runtimes import read_device_state
+from edgefold.stage_runs import FOLD_TOLERANCE
 from edgefold.staging import check_output_folder
 from edgefold.summaries import CurveData, DemoSummary, GateResult, find_dominated
 from edgefold.tasks.batches import bare_batches

@@ -63,6 +63,11 @@ def _open_teacher(folder: Path) -> nn.Module:
     return teacher_opener(AutoModelForPreTraining if has_pairs else AutoModelForMaskedLM)(folder)
 
 
+def _start_teacher(folder: Path, data: MaskedText) -> nn.Module:
+    """A head that the checkpoint lacks is new; its decoder is the table of word embeddings where the model ties them."""
+    return teacher_opener(AutoModelForMaskedLM if data.pairs == "none" else AutoModelForPreTraining)(folder)
+
+
 def _read(data: MaskedText, teacher: Any) -> Splits:
     limit = getattr(teacher.config, "max_position_embeddings", None)
     if limit and data.block_length > limit:
@@ -95,7 +100,7 @@ def _collator(tokenizer: Any, data: MaskedText, teacher: nn.Module) -> Collate:
 MASKED_LANGUAGE_MODELING = Task(
     metrics=(Metric("perplexity", greater_is_better=False), Metric("accuracy")),
     open_teacher=_open_teacher,
-    start_teacher=lambda folder, data: _open_teacher(folder),
+    start_teacher=_start_teacher,
     read=_read,
     encode=_encode,
     collator=_collator,
