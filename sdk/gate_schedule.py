@@ -6,6 +6,7 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from edgefold.errors import InputError
 from edgefold.gates import HardConcreteGates
 
 KEY = "gates"
@@ -34,8 +35,19 @@ class GateSchedule(TrainerCallback):
         self.gates.advance(state.global_step, state.max_steps)
 
 
-def give_own_rates(optimizer: Optimizer, gates: HardConcreteGates) -> None:
-    """Move gates and multipliers into groups of their own, without weight decay; in place."""
+def give_own_rates(optimizer: Optimizer, gates: HardConcreteGates, has_schedule: bool = False) -> None:
+    """Move gates and multipliers into groups of their own, without weight decay, unless they have such; in place.
+
+    Raises:
+        InputError: they have none, and the optimizer has a learning rate schedule, which counts its groups.
+    """
+    if any(KEY in group for group in optimizer.param_groups):
+        return
+    if has_schedule:
+        raise InputError(
+            "The optimizer that was given has no parameter groups for the gates, and a schedule already. Call "
+            "edgefold.gate_schedule.give_own_rates(optimizer, student.gates) before you make the schedule."
+        )
     for parameter, rate in (
         (gates.log_alpha, gates.settings.learning_rate),
         (gates.multipliers, gates.settings.multiplier_rate),

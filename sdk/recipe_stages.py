@@ -97,7 +97,7 @@ class Stage(Job):
 def complete_stages(recipe: Any) -> Any:
     """The plain data of a recipe with stages that say everything; other data as they are.
 
-    The plan goes to the first stage alone, gates to the last, and data only to a stage of the same task. A recipe without
+    The plan goes to the first stage alone, gates to the last, data only to a stage of the same task. A recipe without
     a plan has that of its first stage.
     """
     stages = recipe.get("stages") if isinstance(recipe, dict) else None

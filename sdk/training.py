@@ -133,7 +133,7 @@ class CompressionTrainer(Trainer):
         is_new = self.optimizer is None or not self._is_attached
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         if is_new and self.gates is not None:
-            give_own_rates(optimizer, self.gates)
+            give_own_rates(optimizer, self.gates, self.lr_scheduler is not None)
         if is_new and self.penalties.proximal is not None:
             self.penalties.proximal.attach(optimizer, lambda: (self.state.global_step, self.state.max_steps))
         self._is_attached = True

@@ -6,11 +6,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import ConstantLR
 from transformers import TrainerCallback, TrainingArguments
 
 from edgefold.dimensions import trace
 from edgefold.distillation import Objective
+from edgefold.errors import InputError
 from edgefold.folding import fold
+from edgefold.gate_schedule import give_own_rates
 from edgefold.gate_settings import Gates
 from edgefold.plans import Plan
 from edgefold.student_building import build_student
@@ -47,7 +51,9 @@ def make_student(rows: Any, **fields: Any) -> Student:
     return build_student(net, Plan([]), inputs, [inputs], gates=Gates(name, **settings))
 
 
-def make_trainer(student: Student, rows: Any, out: Path, callbacks: Any = (), **arguments: Any) -> CompressionTrainer:
+def make_trainer(
+    student: Student, rows: Any, out: Path, callbacks: Any = (), optimizers: Any = (None, None), **arguments: Any
+) -> CompressionTrainer:
     settings = {
         "max_steps": 120,
         "per_device_train_batch_size": 16,
@@ -67,6 +73,7 @@ def make_trainer(student: Student, rows: Any, out: Path, callbacks: Any = (), **
         args=TrainingArguments(str(out), **settings),
         train_dataset=rows,
         callbacks=list(callbacks),
+        optimizers=optimizers,
     )
 
 
@@ -85,11 +92,11 @@ class Recorder(TrainerCallback):
 
 
 def test_the_expected_size_comes_to_the_target_and_the_fold_has_it(rows: Any, tmp_path: Path) -> None:
-    student = make_student(rows)
+    student = make_student(rows, learning_rate=0.05, multiplier_rate=0.5)
     recorder = Recorder(student)
-    trainer = make_trainer(student, rows, tmp_path, [recorder])
+    trainer = make_trainer(student, rows, tmp_path, [recorder], max_steps=400)
     trainer.train()
-    settled = round(0.7 * 120)
+    settled = round(0.7 * 400)
     assert recorder.shares[0] == pytest.approx(0.99, abs=1e-3)
     assert recorder.shares[settled - 1] == pytest.approx(0.4, abs=0.06)
     plain: Any = fold(student.eval(), multiple_of=1)
@@ -107,7 +114,8 @@ def test_the_expected_size_comes_to_the_target_and_the_fold_has_it(rows: Any, tm
 def test_gates_have_rates_of_their_own_until_they_settle(rows: Any, tmp_path: Path) -> None:
     student = make_student(rows, settle=0.5)
     recorder = Recorder(student)
-    trainer = make_trainer(student, rows, tmp_path, [recorder], max_steps=20, warmup_steps=5)
+    trainer = make_trainer(student, rows, tmp_path, max_steps=20, warmup_steps=5)
+    trainer.add_callback(recorder)  # after the gates' own, so that it sees what is in force
     trainer.train()
     assert trainer.optimizer is not None
     assert [len(group["params"]) for group in trainer.optimizer.param_groups[2:]] == [1, 1]
@@ -129,6 +137,21 @@ def test_a_resumed_run_equals_an_uninterrupted_one(stop: int, rows: Any, tmp_pat
     assert ends[0].keys() == ends[1].keys()
     for name, value in ends[0].items():
         assert torch.equal(value, ends[1][name]), name
+
+
+def test_an_optimizer_with_a_schedule_has_groups_for_the_gates_or_is_refused(rows: Any, tmp_path: Path) -> None:
+    def own(student: Student) -> AdamW:
+        return AdamW(student.parameters(), lr=0.01)
+
+    student = make_student(rows)
+    assert student.gates is not None
+    optimizer = own(student)
+    with pytest.raises(InputError, match=r"Call edgefold\.gate_schedule\.give_own_rates\(optimizer, student\.gates\)"):
+        make_trainer(student, rows, tmp_path, optimizers=(optimizer, ConstantLR(optimizer)), max_steps=2).train()
+    optimizer = own(student)
+    give_own_rates(optimizer, student.gates)
+    make_trainer(student, rows, tmp_path, optimizers=(optimizer, ConstantLR(optimizer)), max_steps=2).train()
+    assert [len(group["params"]) for group in optimizer.param_groups] == [4, 1, 1]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw_torch", "sgd"])
