@@ -27,13 +27,14 @@ def fold(
 
     Args:
         keep_slow_pairs: whether a factor pair stays one even where the dense product is faster, see `thin_products`.
-        remove_dead: whether neurons, channels and heads that penalties or masks have killed are cut out, see
+        remove_dead: whether neurons, channels and heads that penalties, masks or gates have closed are cut out, see
             `dead_coordinates`, and matrices that lost their rank become factor pairs where that is faster, see
             `lost_ranks`. Not under a plan with N:M masks, whose pattern counts inputs.
         multiple_of: what sizes are kept a multiple of then.
 
     Raises:
-        InputError: `student` is not a student or sharded, its weights are not finite, or its masks not yet complete.
+        InputError: `student` is not a student or sharded, its weights are not finite, or its masks not yet complete, or
+            its gates not yet settled.
     """
     if not isinstance(student, Student):
         raise InputError(
@@ -41,11 +42,9 @@ def fold(
             + (", which is plain already." if isinstance(student, nn.Module) else ".")
         )
     _check_whole(student)
-    plain, composed = student.skeleton(), student.weights()
-    with torch.no_grad():
-        folded = student.composed(torch.float64)
-    for slot in student.slots:
-        slot.restore(plain, folded[slot.name].to(composed[slot.name]))
+    if student.gates is not None:
+        student.gates.check()
+    plain = evaluate(student)
     if not keep_slow_pairs:
         masked = {name.rpartition(".")[0].rpartition(".")[0] for name in student.masks.by_parameter}
         pairs = [pair.module for pair in student.structure.factor_pairs if pair.module not in masked]
@@ -62,6 +61,16 @@ def fold(
     if remove_dead and student.inputs is not None and not has_pattern:
         plain = _without_dead(plain, student.inputs, keep_slow_pairs, multiple_of)
     return plain.requires_grad_(True)
+
+
+def evaluate(student: Student) -> nn.Module:
+    """Every composed weight of a student put in its place, as things are: plain modules, on the student's device."""
+    plain, composed = student.skeleton(), student.weights()
+    with torch.no_grad():
+        folded = student.composed(torch.float64)
+    for slot in student.slots:
+        slot.restore(plain, folded[slot.name].to(composed[slot.name]))
+    return plain
 
 
 def _without_dead(plain: nn.Module, inputs: Mapping[str, Tensor], keep_slow_pairs: bool, multiple_of: int) -> nn.Module:

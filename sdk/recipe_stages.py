@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 
 from edgefold.errors import InputError
+from edgefold.gate_settings import Gates
 from edgefold.penalty_settings import PenaltyEntry
 from edgefold.plans import Plan
 from edgefold.recipe_data import DATA, DataSettings
+from edgefold.recipe_gates import GateSettings
 from edgefold.recipe_objective import ObjectiveSettings
 from edgefold.recipe_plan import PlanStep
 from edgefold.recipe_sections import Name, RecipePath, Section
@@ -35,6 +37,8 @@ class Job(Section):
     objective: ObjectiveSettings = ObjectiveSettings()
     penalties: tuple[PenaltyEntry, ...] = ()
     """Beside the objective: further terms of the loss, and proximal steps after the optimizer's."""
+    gates: GateSettings | None = None
+    """On the dimensions of the student that the plan makes."""
     training: TrainingSettings = TrainingSettings()
     calibration: CalibrationSettings = CalibrationSettings()
     teacher_cache: TeacherCacheSettings = TeacherCacheSettings()
@@ -60,6 +64,10 @@ class Job(Section):
     def to_penalties(self) -> "tuple[Penalty, ...]":
         """The penalties that an Objective takes; imports torch."""
         return tuple(entry.to_penalty() for entry in self.penalties)
+
+    def to_gates(self) -> Gates | None:
+        """The gates that `build_student` takes; their draws go by the seed of the training."""
+        return self.gates.to_gates(self.training.seed) if self.gates is not None else None
 
     def check_own_paths(self, prefix: str = "") -> None:
         """Refuse, before any work is done, a teacher or data that are not there.
@@ -89,15 +97,18 @@ class Stage(Job):
 def complete_stages(recipe: Any) -> Any:
     """The plain data of a recipe with stages that say everything; other data as they are.
 
-    The plan goes to the first stage alone, and data only to a stage of the same task. A recipe without a plan has that
-    of its first stage.
+    The plan goes to the first stage alone, gates to the last, data only to a stage of the same task. A recipe without
+    a plan has that of its first stage.
     """
     stages = recipe.get("stages") if isinstance(recipe, dict) else None
     if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages) or not stages:
         return recipe
     first = {"plan": recipe["plan"], **stages[0]} if "plan" in recipe else stages[0]
     planned = {"plan": first["plan"], **recipe} if "plan" in first else recipe
-    return {**planned, "stages": [_completed(stage, recipe) for stage in (first, *stages[1:])]}
+    completed = [_completed(stage, recipe) for stage in (first, *stages[1:])]
+    if "gates" in recipe:
+        completed[-1] = {"gates": recipe["gates"], **completed[-1]}
+    return {**planned, "stages": completed}
 
 
 def _completed(stage: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:

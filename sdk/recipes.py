@@ -52,6 +52,23 @@ class Recipe(Job):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _gates_come_last(self) -> "Recipe":
+        for stage in self.stages:
+            if stage.gates is None:
+                continue
+            if stage is not self.stages[-1]:
+                raise ValueError(
+                    f"stages: {stage.name} has gates and is not the last; what they close is cut out at the end of the "
+                    f"job: give the gates to {self.stages[-1].name}"
+                )
+            if not stage.plan:
+                raise ValueError(
+                    f"stages: {stage.name} has gates and no plan; they are put on the student that a plan makes: give "
+                    "it one, such as select: {dimension: ffn, size: ...} at the size that there is"
+                )
+        return self
+
     @property
     def jobs(self) -> tuple[Job, ...]:
         """The rounds of training in their order; the recipe itself where it has no stages."""

@@ -88,6 +88,7 @@ def _start(
         start=job.calibration.start,
         importance=job.calibration.importance,
         progress=lambda _, done, total, figures: progress("calibrate", done, total + 1, figures),
+        gates=job.to_gates(),
     )
     return (Lineage(student) if before is None else shrink(before, student)), metrics
 
@@ -114,8 +115,10 @@ def _train(
     student.eval().cpu()
 
     plain = fold(student)
-    if job.penalties:
+    if job.penalties or job.gates:
         metrics |= sparsity_figures(fold(student, remove_dead=False), plain)
+    if student.gates is not None:
+        metrics["gates_share"] = student.gates.kept_share()
     few = bare_batches(inputs.validation, inputs.collate, CALIBRATION_BATCH, 64, task.label_names)
     metrics["fold_error"] = _fold_error(student, plain, few)
     metrics |= named("validation", task.evaluate(plain, inputs.validation, inputs.collate))
@@ -168,15 +171,16 @@ def resized(lineage: Lineage, teacher: nn.Module, inputs: Mapping[str, Tensor]) 
 
 
 def weights_of(plain: nn.Module, job: Job) -> list[dict[str, Any]]:
-    """The table of weights, where there were penalties."""
+    """The table of weights, where there were penalties or gates."""
     lowers_ranks = any(entry.nuclear_norm is not None for entry in job.penalties)
-    return weight_table(plain, lowers_ranks) if job.penalties else []
+    return weight_table(plain, lowers_ranks) if job.penalties or job.gates else []
 
 
 def _sizes(lineage: Lineage) -> dict[str, int]:
     """New sizes by the names of the first teacher's dimensions."""
     student = lineage.student
     own = {name: new for name, (_, new) in student.structure.sizes.items()}
+    own |= student.gates.open_counts() if student.gates is not None else {}
     if lineage.earlier is None:
         return own
     names = counterparts(student.layouts, lineage.earlier.student.layouts)

@@ -52,6 +52,7 @@ WITHOUT_TORCH = (
     "artifacts",
     "data_files",
     "errors",
+    "gate_settings",
     "image_data",
     "mask_steps",
     "penalty_settings",

@@ -26,6 +26,8 @@ def in_short(recipe: Recipe, job: Path) -> dict[str, Any]:
         if "share_layers" in step:
             step["share_layers"]["groups"] = 1
     data = {split: str(job / f"{split}.csv") for split in ("train", "validation", "test")}
+    for gates in [content["gates"]] if "gates" in content else []:
+        gates["multiple_of"] = 4
     training = {**content["training"], "epochs": 2, "batch_size": 16, "threads": 1}
     changed = {"teacher": str(job / "teacher"), "data": {**data, "max_length": 16}, "training": training}
     return {**content, **changed, "calibration": {"samples": 32}}
@@ -52,8 +54,13 @@ def test_every_classifier_among_them_runs(path: Path, job: Path, tmp_path: Path)
     result = compress(check_recipe(in_short(load_recipe(path), job)), tmp_path / "student")
     assert 0 <= result.metrics["test_accuracy"] <= 1
     assert result.metrics["fold_error"] <= 1e-5
-    opened = load_student(result.student)
+    opened: Any = load_student(result.student)
     assert sum(parameter.numel() for parameter in opened.parameters()) > 0
+    if path.stem == "l0_gates":
+        assert result.metrics["gates_share"] <= 0.4
+        assert result.metrics["parameters_removed"] > 0
+        sizes = {layer.intermediate.dense.out_features for layer in opened.bert.encoder.layer}
+        assert all(size % 4 == 0 for size in sizes)
     if path.stem == "nm_sparse":
         from edgefold.sparsity_checks import check_nm
 
