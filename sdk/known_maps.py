@@ -8,7 +8,7 @@ from edgefold.projections import Map
 from edgefold.students import Student
 
 
-def known_maps(graph: DimensionGraph, previous: Student, sizes: Mapping[str, int]) -> dict[str, Map]:
+def find_known_maps(graph: DimensionGraph, previous: Student, sizes: Mapping[str, int]) -> dict[str, Map]:
     """The previous student's map of every dimension that both have, at the same old and new size."""
     maps, old_sizes = previous.maps(), previous.structure.sizes
     return {

@@ -16,7 +16,7 @@ from edgefold.gate_settings import Gates
 from edgefold.gate_targets import check_gates, make_gates
 from edgefold.hardware_sizes import warn_of_odd_sizes
 from edgefold.initialisation import start_student
-from edgefold.known_maps import known_maps
+from edgefold.known_maps import find_known_maps
 from edgefold.layouts import layout_names
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
 from edgefold.mask_steps import MaskStep
@@ -96,7 +96,7 @@ def build_student(
     factor_pairs = find_factor_pairs(resized.module, [step for step in plan.steps if isinstance(step, LowRank)])
     emphasis = _emphasis(graph, plan, reduced.module)
     eliminates = importance == "elimination"
-    known = known_maps(graph, previous, resized.sizes) if previous else {}
+    known = find_known_maps(graph, previous, resized.sizes) if previous else {}
     plain = start_student(reduced.module, graph, resized.sizes, emphasis, factor_pairs, batches, eliminates, known)
     _load(resized.module, _without_constants(plain.weights, resized.module, graph, new_sizes))
     factorized = tuple(FactorPair(name, left.shape[1]) for name, (left, _) in plain.factors.items())

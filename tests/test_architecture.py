@@ -31,7 +31,7 @@ ALLOWED = {
     ),
     "edgefold.exporters": ("edgefold.exporters", "edgefold", "edgefold.distillation", "edgefold.penalties"),
     "edgefold": ("edgefold", "edgefold.distillation", "edgefold.penalties", "edgefold.tasks"),
-    "edgefold.budget": ("edgefold", "edgefold.budget", "edgefold.distillation"),
+    "edgefold.budget": ("edgefold", "edgefold.budget", "edgefold.distillation", "edgefold.tasks"),
     "edgefold.distillation": ("edgefold", "edgefold.distillation", "edgefold.penalties"),
     "edgefold.penalties": ("edgefold.penalties", "edgefold.errors"),
     "edgefold.tasks": ("edgefold", "edgefold.distillation", "edgefold.penalties", "edgefold.tasks"),
