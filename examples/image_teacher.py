@@ -47,6 +47,7 @@ def main(out: str, weights: Path | None = None, digits: tuple | None = None, epo
 
     inputs = {"pixel_values": pixels[:2]}
     ef.save_student(teacher.eval().cpu(), Path(out) / "teacher", inputs=inputs, tokenizer=processor, overwrite=True)
+    print(ef.trace(ef.load_student(f"{out}/teacher"), inputs))  # the names that a recipe's plan speaks of
     with torch.no_grad():
         found = torch.cat([teacher(part).argmax(-1) for part in pixels[:TEST].split(100)]).numpy()
     print(f"teacher: {out}/teacher, {(found == labels[:TEST]).mean():.1%} of the test's digits")
