@@ -23,8 +23,8 @@ def find_kind(folder: Path) -> Kind:
     """
     try:
         named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
-    except FileNotFoundError:
-        return "texts"
+    except FileNotFoundError:  # a student of a module of one's own
+        return "images" if (folder / "preprocessor_config.json").is_file() else "texts"
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{folder / 'config.json'} cannot be read as JSON: {error}.") from None
     return next((kind for end, kind in KINDS.items() if str(named[0]).endswith(end)), "texts")
