@@ -17,6 +17,7 @@ from task_jobs import SIZES, WORDS, make_tokenizer
 from test_examples import EXAMPLES, load
 
 from edgefold.downloads import Package
+from edgefold.errors import InputError
 from edgefold.recipes import check_recipe, load_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -64,14 +65,13 @@ def test_generation(tmp_path: Path) -> None:
     config = LlamaConfig(**{**SIZES, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3})
     LlamaForCausalLM(config).save_pretrained(tmp_path / "pretrained")
     make_tokenizer().save_pretrained(tmp_path / "pretrained")
-    text = PlainText(tuple(sentence(i, 90) for i in range(12)), tuple(sentence(i, 90) for i in range(12, 15)))
+    text = PlainText(tuple(sentence(i, 90) for i in range(12)), tuple(sentence(i, 90) for i in range(12, 20)))
     script = load("generation_teacher")
     script.main(str(tmp_path / "out"), 3000, tmp_path / "pretrained", text)
     written = [path.read_text() for path in sorted((tmp_path / "out" / "data" / "train").iterdir())]
-    assert sum(len(part) - 1 for part in written) == 3000
-    assert all(part.startswith(known[:20]) for part, known in zip(written, text.calibration, strict=False))
-    with pytest.raises(ValueError, match="0 characters of text to train with are none"):
-        script.main(str(tmp_path / "none"), 0)
+    assert written == [known[:250] + "\n" for known in text.calibration]
+    with pytest.raises(InputError, match="11 characters to train with are less than one for each of the 12 addresses"):
+        script.main(str(tmp_path / "none"), 11, tmp_path / "pretrained", text)
 
     result = compress_in_short("generation", "generation", tmp_path / "out", {"hidden": 12, "ffn": 16}, block_length=16)
     assert result.metrics["test_perplexity"] > 1
