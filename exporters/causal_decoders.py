@@ -4,6 +4,7 @@ Inputs and outputs are called as optimum and transformers.js call them: past_key
 present.N.key and .value go out, and attention_mask covers the past as well.
 """
 
+from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
@@ -37,9 +38,10 @@ class CausalDecoder(nn.Module):
         cache = as_cache(pairs)
         plain = {name: value for name, value in inputs.items() if not name.startswith("past_key_values.")}
         outputs: Any = self.model(**plain, **{self.argument: cache}, use_cache=True)
+        layers: Sequence[Any] = cache.layers
         presents = {
             f"present.{index}.{kind}": tensor
-            for index, layer in enumerate(cache.layers)
+            for index, layer in enumerate(layers)
             for kind, tensor in zip(KINDS, (layer.keys, layer.values), strict=True)
         }
         return {"logits": outputs.logits, **presents}

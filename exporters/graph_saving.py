@@ -89,7 +89,7 @@ def _without(model: onnx_ir.Model, streamed: Mapping[str, onnx_ir.TensorProtocol
     try:
         for name, tensor in streamed.items():
             values[name].const_value = onnx_ir.ExternalTensor(
-                "nowhere", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name
+                "nowhere", 0, tensor.nbytes, tensor.dtype, shape=onnx_ir.Shape(_dims(tensor)), name=name
             )
         proto = serde.serialize_model(model)
     finally:
@@ -103,8 +103,12 @@ def _without(model: onnx_ir.Model, streamed: Mapping[str, onnx_ir.TensorProtocol
 
 def _head(name: str, tensor: onnx_ir.TensorProtocol) -> bytes:
     """A weight's fields but for its bytes."""
-    dims = [int(size) for size in tensor.shape]
-    return onnx.TensorProto(name=name, data_type=int(tensor.dtype), dims=dims).SerializeToString()
+    head: bytes = onnx.TensorProto(name=name, data_type=int(tensor.dtype), dims=_dims(tensor)).SerializeToString()
+    return head
+
+
+def _dims(tensor: onnx_ir.TensorProtocol) -> list[int]:
+    return [size for size in tensor.shape if isinstance(size, int)]
 
 
 def _key(number: int, length: int) -> bytes:

@@ -43,7 +43,8 @@ def _choose(logits: NDArray[np.floating[Any]], settings: Generation, is_first: b
     if never:
         logits = logits.copy()
         logits[:, never] = -np.inf
-    return logits.argmax(-1).astype(np.int64)
+    chosen: Ids = logits.argmax(-1).astype(np.int64)
+    return chosen
 
 
 def _until_end(row: Ids, settings: Generation) -> Ids:

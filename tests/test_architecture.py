@@ -70,6 +70,7 @@ WITH_TORCH = (
     "demo_summary",
     "encoding",
     "export_job",
+    "feature_extractors",
     "models",
     "tokenizers",
 )
