@@ -9,7 +9,10 @@ from edgefold.artifacts import Generation
 
 
 def read_generation(model: nn.Module, layers: int) -> Generation:
-    """Greedy search as the model's own `generate` does it: where it begins and ends, and what it never chooses."""
+    """Where a greedy search begins and ends, and what it never chooses, as the model's own `generate` has it.
+
+    Beams, bounds of the length and penalties of repetition are left out.
+    """
     settings = _Settings(model)
     ends = settings.ids("eos_token_id")
     is_sequence = getattr(model.config, "is_encoder_decoder", False)
