@@ -5,12 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgefold.exporters.artifact_quantization import quantize_onnx
+    from edgefold.exporters.generators import export_generator
     from edgefold.exporters.onnx import export_onnx
 
-_HOME = {"export_onnx": "onnx", "quantize_onnx": "artifact_quantization"}
+_HOME = {
+    "export_generator": "generators",
+    "export_onnx": "onnx",
+    "quantize_onnx": "artifact_quantization",
+}
 """Public names and the module each lives in; loaded on first use (PEP 562)."""
 
-__all__ = ["export_onnx", "quantize_onnx"]
+__all__ = ["export_generator", "export_onnx", "quantize_onnx"]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,6 +27,11 @@ def quantize_onnx(
     source = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
     if (source.format, source.precision) != ("onnx", "fp32"):
         raise InputError(f"{source.folder} holds {source.precision} {source.format}; quantize_onnx takes fp32 onnx.")
+    if source.generation:
+        raise InputError(
+            f'{source.folder} generates text; export its model again with export_generator(..., precision="int8"), '
+            "which measures what int8 costs there."
+        )
     check_quantization(quantization, target, calibration)
     with staged_folder(out, overwrite) as folder:
         for name in source.files:

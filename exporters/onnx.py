@@ -1,11 +1,7 @@
 """export_onnx: a folded student, or any module, as an artifact with an ONNX model that is proven equal to it."""
 
-import copy
-import io
-import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export.dynamic_shapes import refine_dynamic_shapes_from_suggested_fixes
 
-from edgefold.artifacts import Artifact, TensorSpec, load_artifact, write_artifact
+from edgefold.artifacts import Artifact, load_artifact, write_artifact
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.exporters.cpu_graph import keep_layer_norms_apart
@@ -24,11 +20,13 @@ from edgefold.exporters.dynamic_shapes import (
     distinct_inputs,
     find_dynamic_axes,
     ragged_variants,
-    shape_names,
     shared_dims,
 )
+from edgefold.exporters.graph_names import name_dimensions
+from edgefold.exporters.graph_saving import SINGLE_FILE_BYTES, read_specs, save_graph
 from edgefold.exporters.optimum_layout import write_optimum_layout
 from edgefold.exporters.parity import check_parity, largest_error
+from edgefold.exporters.preparation import check_exportable, prepared, quiet
 from edgefold.exporters.quantization import Quantization, check_quantization, quantize_model
 from edgefold.key_value_caches import caches_off
 from edgefold.mask_steps import NM
@@ -38,10 +36,6 @@ from edgefold.staging import check_output_folder, staged_folder
 
 Batch = Mapping[str, Tensor]
 MODEL_FILE = "model.onnx"
-MAX_IR_VERSION = 10
-"""What the ONNX Runtime of JetPack 6 still reads."""
-SINGLE_FILE_BYTES = 2**31 - 2**24
-"""Above it protobuf needs the weights beside the graph."""
 
 
 def export_onnx(
@@ -58,6 +52,7 @@ def export_onnx(
     lineage: dict[str, Any] | None = None,
     opset: int = 20,
     tolerance: float = 1e-4,
+    single_file_bytes: int = SINGLE_FILE_BYTES,
     overwrite: bool = False,
 ) -> Artifact:
     """Export, check against torch, and write an artifact that optimum opens too.
@@ -75,6 +70,7 @@ def export_onnx(
         lineage: JSON-able facts of the student's making; where they hold a `plan` with N:M sparsity, as those that
             `edgefold compress` saves do, the weights are checked to have it.
         tolerance: largest absolute difference between ONNX Runtime and torch.
+        single_file_bytes: more weights than this are written beside the graph, in `model.onnx_data`.
 
     Raises:
         InputError: an unfolded student, unknown names, missing calibration, an output that exists, weights without
@@ -86,14 +82,14 @@ def export_onnx(
     check_output_folder(out, overwrite)
     axes = find_dynamic_axes(inputs)
     examples = distinct_inputs(inputs, axes)
-    with caches_off(model), _prepared(model), staged_folder(out, overwrite) as folder:
+    with caches_off(model), prepared(model), staged_folder(out, overwrite) as folder:
         path = folder / MODEL_FILE
         graph = _convert(model, examples, axes, opset)
-        _name_dimensions(graph, axes)
+        name_dimensions(graph, axes)
         keep_layer_norms_apart(graph)
-        _save(graph, path, opset)
+        save_graph(graph, path, opset, single_file_bytes)
         parity = {"fp32": check_parity(model, path, ragged_variants(examples, axes), tolerance)}
-        specs = _read_specs(path)
+        specs = read_specs(path)
         if precision == "int8":
             quantize_model(path, quantization, target, list(calibration or []))
             parity["int8"] = largest_error(model, path, ragged_variants(examples, axes))
@@ -122,16 +118,7 @@ def _check(
     model: nn.Module, precision: str, target: str, quantization: str, calibration: Iterable[Batch] | None
 ) -> None:
     """Refuse early what cannot end well."""
-    if getattr(model, "edgefold_unfolded", False):
-        raise InputError(
-            "This student still composes its weights in every forward pass; call edgefold.fold(student) first."
-        )
-    for name, parameter in model.named_parameters():
-        if parameter.device.type != "cpu" or parameter.dtype != torch.float32:
-            raise InputError(
-                f"{name} is {parameter.dtype} on {parameter.device}; exporting starts from float32 on the CPU: call "
-                "model.float().cpu() first."
-            )
+    check_exportable(model)
     if precision not in ("fp32", "int8"):
         raise InputError(f"precision={precision!r} is not known; choose one of fp32, int8.")
     check_quantization(quantization, target, calibration if precision == "int8" else ())
@@ -146,23 +133,6 @@ def _check_sparsity(model: nn.Module, inputs: Batch, lineage: Mapping[str, Any])
         check_nm({matrix.parameter: weight}, step.n, step.m)
 
 
-@contextmanager
-def _prepared(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode on the CPU and eager attention (a leaner graph), as it was afterwards."""
-    training = model.training
-    implementation = getattr(getattr(model, "config", None), "_attn_implementation", None)
-    switch: Callable[[str], None] | None = getattr(model, "set_attn_implementation", None)
-    model.eval()
-    if implementation and switch:
-        switch("eager")
-    try:
-        yield
-    finally:
-        model.train(training)
-        if implementation and switch:
-            switch(implementation)
-
-
 def _convert(model: nn.Module, examples: Batch, axes: DynamicAxes, opset: int) -> onnx_ir.Model:
     """The graph, with shared dynamic dimensions; bounds that the trace finds (of a position table) are kept."""
     is_hugging_face = hasattr(model, "config") and hasattr(model, "save_pretrained")
@@ -170,7 +140,7 @@ def _convert(model: nn.Module, examples: Batch, axes: DynamicAxes, opset: int) -
     shapes: Any = shared_dims(axes)
     for attempts_left in (1, 0):
         try:
-            with torch.no_grad(), warnings.catch_warnings(), _quiet():
+            with torch.no_grad(), warnings.catch_warnings(), quiet():
                 warnings.simplefilter("ignore")
                 return convert(model, examples, shapes, opset)
         except Exception as error:
@@ -208,60 +178,3 @@ def _name_outputs(model: onnx_ir.Model) -> None:
     outputs = model.graph.outputs
     for index, value in enumerate(outputs):
         value.name = "output" if len(outputs) == 1 else f"output_{index}"
-
-
-def _name_dimensions(model: onnx_ir.Model, axes: DynamicAxes) -> None:
-    """Call the dynamic dimensions of all values by their labels instead of the trace's symbols."""
-    labels: dict[str, str] = {}
-    for value in model.graph.inputs:
-        for axis, label in axes.get(str(value.name), {}).items():
-            symbol = value.shape[axis] if value.shape is not None else None
-            if isinstance(symbol, onnx_ir.SymbolicDim) and symbol.value:
-                labels[symbol.value] = label
-    values = [*model.graph.inputs, *(output for node in model.graph.all_nodes() for output in node.outputs)]
-    for value in values:
-        for axis, size in enumerate(value.shape or ()):
-            if isinstance(size, onnx_ir.SymbolicDim) and size.value in labels and value.shape is not None:
-                value.shape[axis] = onnx_ir.SymbolicDim(labels[size.value])
-
-
-def _save(model: onnx_ir.Model, path: Path, opset: int) -> None:
-    """One file below 2 GB, weights beside it above; the opset and IR version asserted."""
-    found = model.opset_imports.get("")
-    if found != opset:
-        raise InputError(f"The exporter wrote opset {found} where {opset} was asked for; ask for opset={found} or 20.")
-    model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
-    onnx_ir.save(model, str(path), external_data=f"{path.name}_data" if size > SINGLE_FILE_BYTES else None)
-
-
-def _read_specs(path: Path) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    graph = onnx_ir.load(path).graph
-    return tuple(  # type: ignore[return-value]
-        [
-            TensorSpec(
-                name=str(value.name),
-                dtype=value.dtype.numpy().name if value.dtype else "float32",
-                shape=shape_names([size if isinstance(size, int) else size.value for size in value.shape or ()]),
-            )
-            for value in values
-        ]
-        for values in (graph.inputs, graph.outputs)
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporters' own log lines below errors, and without what they print."""
-    loggers = [
-        logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "transformers.exporters")
-    ]
-    levels = [copy.copy(logger.level) for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

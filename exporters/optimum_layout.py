@@ -3,7 +3,7 @@
 import copy
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -24,20 +24,25 @@ TOKENIZER_FILES = (
 )
 
 
-def write_optimum_layout(folder: Path, model: nn.Module, tokenizer: Any = None) -> None:
+def write_optimum_layout(folder: Path, model: nn.Module, tokenizer: Any = None, keeps_cache: bool = False) -> None:
     """Add the configuration of a Hugging Face model, and its tokenizer if there is one.
 
     Args:
         tokenizer: anything with `save_pretrained`, or a folder that holds tokenizer files.
+        keeps_cache: whether the graphs have one, so that how text is generated is to be said as well.
 
     Raises:
         InputError: the tokenizer is neither.
     """
     config: Any = copy.deepcopy(getattr(model, "config", None))
     if config is not None and hasattr(config, "save_pretrained"):
+        if keeps_cache:
+            config.use_cache = True
         if not config.architectures:
             config.architectures = [type(model).__name__]
         config.save_pretrained(folder)
+    if keeps_cache and getattr(model, "generation_config", None) is not None:
+        cast(Any, model).generation_config.save_pretrained(folder)
     if tokenizer is None:
         return
     if hasattr(tokenizer, "save_pretrained"):

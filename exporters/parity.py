@@ -32,7 +32,7 @@ def check_parity(model: nn.Module, path: Path, batches: Iterable[Batch], toleran
 
 def largest_error(model: nn.Module, path: Path, batches: Iterable[Batch]) -> float:
     """The largest absolute difference between ONNX Runtime and torch over all outputs and batches."""
-    session = _open(path)
+    session = open_graph(path)
     worst = 0.0
     for batch in batches:
         with torch.no_grad():
@@ -44,7 +44,12 @@ def largest_error(model: nn.Module, path: Path, batches: Iterable[Batch]) -> flo
     return worst
 
 
-def _open(path: Path) -> Any:
+def open_graph(path: Path) -> Any:
+    """A session that computes what the graph says, on the CPU.
+
+    Raises:
+        GateError: ONNX Runtime does not open it.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -6,15 +6,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgefold.runtimes.benchmarking import benchmark, benchmark_together
     from edgefold.runtimes.devices import example_inputs, read_device_state
+    from edgefold.runtimes.generation import generate
+    from edgefold.runtimes.sequence_generation import SequenceSessions, generate_sequence, open_sequence_sessions
     from edgefold.runtimes.sessions import Session, open_session
     from edgefold.runtimes.verification import Verification, verify_outputs
 
 _HOME = {
+    "SequenceSessions": "sequence_generation",
     "Session": "sessions",
     "Verification": "verification",
     "benchmark": "benchmarking",
     "benchmark_together": "benchmarking",
     "example_inputs": "devices",
+    "generate": "generation",
+    "generate_sequence": "sequence_generation",
+    "open_sequence_sessions": "sequence_generation",
     "open_session": "sessions",
     "read_device_state": "devices",
     "verify_outputs": "verification",
@@ -22,11 +28,15 @@ _HOME = {
 """Public names and the module each lives in; loaded on first use (PEP 562)."""
 
 __all__ = [
+    "SequenceSessions",
     "Session",
     "Verification",
     "benchmark",
     "benchmark_together",
     "example_inputs",
+    "generate",
+    "generate_sequence",
+    "open_sequence_sessions",
     "open_session",
     "read_device_state",
     "verify_outputs",

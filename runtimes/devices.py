@@ -54,17 +54,25 @@ def instruction_sets(cpuinfo: str) -> tuple[str, ...]:
 
 
 def example_inputs(
-    specs: Sequence[TensorSpec], *, batch: int = 1, sequence: int = 128, seed: int = 0, vocab_size: int | None = None
+    specs: Sequence[TensorSpec],
+    *,
+    batch: int = 1,
+    sequence: int = 128,
+    past: int = 0,
+    seed: int = 0,
+    vocab_size: int | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Inputs of one size for measuring: random ids, masks of ones, positions in order, normal floats.
 
     Args:
+        past: tokens that a model with a cache has read before, whose keys and values are inputs.
         vocab_size: ids are from 1 to 999, or below this where it is smaller; see `Artifact.vocab_size`.
 
     Raises:
         InputError: an input has a dynamic dimension whose size is not known here.
     """
-    known = {"batch": batch, "sequence": sequence}
+    known = {"batch": batch, "sequence": sequence, "encoder_sequence": sequence, "past": past}
+    known["past + sequence"] = past + sequence
     generator = np.random.default_rng(seed)
     ids_below = max(2, min(1000, vocab_size or 1000))
     return {spec.name: _example(spec, known, ids_below, generator) for spec in specs}
@@ -85,7 +93,8 @@ def _example(spec: TensorSpec, known: dict[str, int], ids_below: int, generator:
     if "type" in spec.name or spec.dtype == "bool":
         return np.zeros(shape, spec.dtype)
     if "position" in spec.name and shape:
-        return np.broadcast_to(np.arange(shape[-1], dtype=spec.dtype), shape).copy()
+        first = known["past"]
+        return np.broadcast_to(np.arange(first, first + shape[-1], dtype=spec.dtype), shape).copy()
     return generator.integers(1, ids_below, shape).astype(spec.dtype)
 
 

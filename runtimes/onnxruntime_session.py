@@ -31,6 +31,7 @@ class OnnxRuntimeSession:
         self.precision = artifact.precision
         self.inputs = artifact.inputs
         self.outputs = artifact.outputs
+        self.generation = artifact.generation
         self.model_sha256 = artifact.files[artifact.model_file].sha256
         self._threads = threads
         self._spinning = spinning

@@ -9,11 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefold.artifacts import Artifact, TensorSpec, load_artifact
+from edgefold.artifacts import Artifact, Generation, TensorSpec, load_artifact
 from edgefold.errors import DeviceError, InputError
 
 Arrays = dict[str, NDArray[Any]]
 
+SUM = " + "
+"""Between the names of dimensions whose sizes add up."""
 RUNTIMES = {"onnxruntime": ("edgefold.runtimes.onnxruntime_session", "OnnxRuntimeSession", ("onnx",))}
 """Name -> its module, its class, and the artifact formats that it opens."""
 
@@ -28,6 +30,7 @@ class Session(Protocol):
     model_sha256: str | None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    generation: Generation | None
     load_s: float
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
@@ -111,12 +114,23 @@ def check_feeds(specs: tuple[TensorSpec, ...], feeds: Mapping[str, NDArray[Any]]
         ):
             raise InputError(f"Input {spec.name} must have the shape {_shown(spec.shape)}; got {_shown(value.shape)}.")
         for want, size in zip(spec.shape, value.shape, strict=True):
-            if isinstance(want, str):
+            if isinstance(want, str) and SUM not in want:
                 first, owner = sizes.setdefault(want, (size, spec.name))
                 if first != size:
                     raise InputError(
                         f"The dimension {want} is {first} in {owner} and {size} in {spec.name}; make them equal."
                     )
+    _check_sums(specs, feeds, {label: size for label, (size, _) in sizes.items()})
+
+
+def _check_sums(specs: tuple[TensorSpec, ...], feeds: Mapping[str, NDArray[Any]], sizes: Mapping[str, int]) -> None:
+    """Whether "past + sequence" is what its parts are in the other inputs."""
+    for spec in specs:
+        for want, size in zip(spec.shape, feeds[spec.name].shape, strict=True):
+            parts = want.split(SUM) if isinstance(want, str) and SUM in want else []
+            if parts and all(part in sizes for part in parts) and size != sum(sizes[part] for part in parts):
+                told = SUM.join(f"{part} {sizes[part]}" for part in parts)
+                raise InputError(f"The dimension {want} is {size} in {spec.name}; the other inputs have {told}.")
 
 
 def _shown(shape: tuple[int | str, ...]) -> str:

@@ -1,7 +1,7 @@
 """Artifacts: folders with artifact.json, model files and what goes with them; exporters write them, runtimes read."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,37 @@ class FileRecord(BaseModel):
     size_bytes: int
 
 
+class Part(BaseModel):
+    """One graph of an artifact that has several."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model_file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Generation(BaseModel):
+    """How tokens are generated with an artifact whose graphs pass keys and values from step to step.
+
+    The layout of that cache stands in the specs: `past_key_values.N.key` goes in, `present.N.key` comes out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: int
+    """Layers with a cache."""
+    start_ids: tuple[int, ...] = ()
+    """What the decoder of an encoder-decoder begins with; a causal model begins with its prompt."""
+    end_ids: tuple[int, ...] = ()
+    """Ids that end a row."""
+    pad_id: int = 0
+    never_ids: tuple[int, ...] = ()
+    """Ids that are never chosen."""
+    never_first_ids: tuple[int, ...] = ()
+    """Ids that are not chosen at the first step."""
+
+
 class Artifact(BaseModel):
     """An exported model: what it is, where it came from, and the checksum of every file."""
 
@@ -51,6 +82,9 @@ class Artifact(BaseModel):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     task: str | None = None
+    parts: dict[str, Part] = {}
+    """The graphs of an encoder-decoder by name, the one in `model_file` too; empty where there is but that one."""
+    generation: Generation | None = None
     lineage: dict[str, Any] = {}
     """JSON-able: teacher, plan, metrics, parity, library versions."""
     _folder: Path = PrivateAttr(default=Path())
@@ -75,9 +109,25 @@ class Artifact(BaseModel):
 
     @property
     def size_bytes(self) -> int:
-        """Of the model file and its external data; configuration and tokenizer left out."""
-        stem = Path(self.model_file).name
-        return sum(record.size_bytes for name, record in self.files.items() if Path(name).name.startswith(stem))
+        """Of the model files and their external data; configuration and tokenizer left out."""
+        stems = tuple(Path(name).name for name in (self.model_file, *(part.model_file for part in self.parts.values())))
+        return sum(record.size_bytes for name, record in self.files.items() if Path(name).name.startswith(stems))
+
+    def part(self, name: str) -> "Artifact":
+        """The artifact seen as one of its graphs, which `open_session` opens.
+
+        Raises:
+            InputError: there is no such part.
+        """
+        if name not in self.parts:
+            known = f"its parts are {', '.join(self.parts)}" if self.parts else "it is a single graph"
+            raise InputError(f"{self._folder} has no part {name!r}; {known}.")
+        part = self.parts[name]
+        seen = self.model_copy(
+            update={"model_file": part.model_file, "inputs": part.inputs, "outputs": part.outputs, "parts": {}}
+        )
+        seen._folder = self._folder
+        return seen
 
 
 def write_artifact(
@@ -90,6 +140,8 @@ def write_artifact(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     task: str | None = None,
+    parts: Mapping[str, Part] | None = None,
+    generation: Generation | None = None,
     lineage: dict[str, Any] | None = None,
 ) -> Artifact:
     """Record every file that stands in `folder` and write its artifact.json.
@@ -113,6 +165,8 @@ def write_artifact(
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         task=task,
+        parts=dict(parts or {}),
+        generation=generation,
         lineage=lineage or {},
     )
     text = _to_json(artifact)
@@ -144,18 +198,18 @@ def load_artifact(folder: str | Path, verify: bool = True) -> Artifact:
             f"{SCHEMA_VERSION}); export the student again."
         ) from None
     artifact._folder = folder
-    if artifact.model_file not in artifact.files:
-        raise InputError(
-            f"{manifest} has no checksum for its model_file {artifact.model_file}; export the student again."
-        )
+    for name in (artifact.model_file, *(part.model_file for part in artifact.parts.values())):
+        if name not in artifact.files:
+            raise InputError(f"{manifest} has no checksum for its model_file {name}; export the student again.")
     for name, record in artifact.files.items():
         _check_file(folder, name, record, verify)
     return artifact
 
 
 def _to_json(artifact: Artifact) -> str:
+    unused = {name for name in ("parts", "generation") if not getattr(artifact, name)}  # older readers know them not
     try:
-        return artifact.model_dump_json(indent=2)
+        return artifact.model_dump_json(indent=2, exclude=unused)
     except PydanticSerializationError as error:
         raise InputError(
             f"The lineage of an artifact must be of JSON's types (dict, list, str, int, float, bool, None): {error}."

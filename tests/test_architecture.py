@@ -74,6 +74,7 @@ WITH_TORCH = (
     "demo_summary",
     "encoding",
     "export_job",
+    "feature_extractors",
     "models",
     "search_job",
     "tokenizers",

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from edgefold.artifacts import MANIFEST, SCHEMA_VERSION, Artifact, TensorSpec, load_artifact, write_artifact
+from edgefold.artifacts import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Artifact,
+    Generation,
+    Part,
+    TensorSpec,
+    load_artifact,
+    write_artifact,
+)
 from edgefold.errors import InputError
 
 FILES = {"model.onnx": b"graph", "model.onnx_data": b"weights" * 9, "config.json": b"{}", "deep/vocab.txt": b"[PAD]"}
@@ -50,6 +59,37 @@ def test_loading_what_was_written_gives_the_same(artifact: Artifact) -> None:
     assert loaded == artifact
     assert loaded.model_path == artifact.folder / "model.onnx"
     assert loaded.model_path.read_bytes() == FILES["model.onnx"]
+
+
+def test_parts_and_generation_are_written_where_there_are_any(artifact: Artifact) -> None:
+    """A reader that knows neither still reads what has neither."""
+    assert {"parts", "generation"}.isdisjoint(json.loads((artifact.folder / MANIFEST).read_text()))
+    (artifact.folder / "second.onnx").write_bytes(b"another graph")
+    spec = TensorSpec(name="ids", dtype="int64", shape=("batch", "past + sequence"))
+    parts = {
+        "one": Part(model_file="model.onnx", inputs=(), outputs=()),
+        "two": Part(model_file="second.onnx", inputs=(spec,), outputs=()),
+    }
+    written = write(artifact.folder, parts=parts, generation=Generation(layers=2, end_ids=(1, 2)))
+    loaded = load_artifact(artifact.folder)
+    assert loaded == written
+    assert loaded.generation == Generation(layers=2, end_ids=(1, 2))
+    two = loaded.part("two")
+    assert (two.model_path, two.inputs, two.parts) == (artifact.folder / "second.onnx", (spec,), {})
+    assert two.generation == loaded.generation
+    sizes = [len(FILES["model.onnx"]) + len(FILES["model.onnx_data"]), len(b"another graph")]
+    assert [loaded.part(name).size_bytes for name in ("one", "two")] == sizes
+    assert loaded.size_bytes == sum(sizes)
+    with pytest.raises(InputError, match="has no part 'three'; its parts are one, two"):
+        loaded.part("three")
+    edit(artifact, lambda content: content["parts"]["two"].update(model_file="third.onnx"))
+    with pytest.raises(InputError, match=r"no checksum for its model_file third\.onnx"):
+        load_artifact(artifact.folder)
+
+
+def test_a_single_graph_has_no_parts(artifact: Artifact) -> None:
+    with pytest.raises(InputError, match="has no part 'encoder'; it is a single graph"):
+        artifact.part("encoder")
 
 
 def test_every_file_is_recorded_but_the_manifest(artifact: Artifact) -> None:

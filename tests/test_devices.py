@@ -136,3 +136,21 @@ def test_positions_are_in_order() -> None:
     np.testing.assert_array_equal(
         example_inputs([spec], batch=2, sequence=3)["position_ids"], [[0, 1, 2], [0, 1, 2]], strict=True
     )
+
+
+def test_examples_of_a_model_with_a_cache_go_on_behind_what_was_read() -> None:
+    specs = [
+        TensorSpec(name="input_ids", dtype="int64", shape=("batch", "sequence")),
+        TensorSpec(name="attention_mask", dtype="int64", shape=("batch", "past + sequence")),
+        TensorSpec(name="position_ids", dtype="int64", shape=("batch", "sequence")),
+        TensorSpec(name="past_key_values.0.key", dtype="float32", shape=("batch", 2, "past", 4)),
+    ]
+    examples = example_inputs(specs, batch=2, sequence=3, past=5)
+    assert {name: value.shape for name, value in examples.items()} == {
+        "input_ids": (2, 3),
+        "attention_mask": (2, 8),
+        "position_ids": (2, 3),
+        "past_key_values.0.key": (2, 2, 5, 4),
+    }
+    np.testing.assert_array_equal(examples["position_ids"], [[5, 6, 7], [5, 6, 7]])
+    assert example_inputs(specs)["past_key_values.0.key"].shape == (1, 2, 0, 4)

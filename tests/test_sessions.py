@@ -262,3 +262,22 @@ def test_a_failed_run_is_told_once(make_artifact: Make, tmp_path: Path, capfd: p
     with open_session(rewrite(artifact, inputs=loose)) as session, pytest.raises(InputError):
         session.run(feeds(sequence=7))
     assert capfd.readouterr().err == ""
+
+
+SUMS = (
+    TensorSpec(name="ids", dtype="int64", shape=("batch", "sequence")),
+    TensorSpec(name="mask", dtype="int64", shape=("batch", "past + sequence")),
+    TensorSpec(name="key", dtype="float32", shape=("batch", 2, "past", 4)),
+)
+
+
+@pytest.mark.parametrize(("past", "mask", "fits"), [(0, 3, True), (5, 8, True), (5, 3, False), (5, 9, False)])
+def test_a_dimension_that_is_a_sum_must_be_that_sum(past: int, mask: int, fits: bool) -> None:
+    ids, key = np.ones((2, 3), np.int64), np.ones((2, 2, past, 4), np.float32)
+    given = {"ids": ids, "mask": np.ones((2, mask), np.int64), "key": key}
+    if fits:
+        check_feeds(SUMS, given)
+        return
+    told = rf"past \+ sequence is {mask} in mask; the other inputs have past 5 \+ sequence 3"
+    with pytest.raises(InputError, match=told):
+        check_feeds(SUMS, given)

@@ -19,6 +19,10 @@ def bench_artifact(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of one run.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Samples in one run.")] = 1,
     sequence: Annotated[int, typer.Option(min=1, help="Tokens of one sample.")] = 128,
+    past: Annotated[int, typer.Option(min=0, help="Tokens read before, of a model with a cache.")] = 0,
+    part: Annotated[
+        str | None, typer.Option(help="Graph of an encoder-decoder (encoder, decoder, decoder_with_past).")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.01, help="Least time to measure each artifact for.")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="JSON file for the reports, with every raw time.")] = None,
 ) -> Answer:
@@ -29,4 +33,4 @@ def bench_artifact(
     from edgefold.cli.bench_job import measure
 
     settings = {"runtime": runtime, "device": device, "threads": threads}
-    return measure(folders, settings, batch=batch, sequence=sequence, seconds=seconds, out=out)
+    return measure(folders, settings, batch=batch, sequence=sequence, past=past, part=part, seconds=seconds, out=out)

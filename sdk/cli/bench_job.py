@@ -12,7 +12,15 @@ from edgefold.runtimes import benchmark_together, example_inputs, open_session
 
 
 def measure(
-    folders: list[Path], settings: dict[str, Any], *, batch: int, sequence: int, seconds: float, out: Path | None
+    folders: list[Path],
+    settings: dict[str, Any],
+    *,
+    batch: int,
+    sequence: int,
+    past: int = 0,
+    part: str | None = None,
+    seconds: float,
+    out: Path | None,
 ) -> Answer:
     """Benchmark one artifact, or two against each other; the ratio says how many times faster the first is.
 
@@ -21,9 +29,11 @@ def measure(
         DeviceError: a runtime or device that cannot be used.
     """
     artifacts = label_artifacts(folders)
+    if part:
+        artifacts = {label: artifact.part(part) for label, artifact in artifacts.items()}
     vocab_size = min((artifact.vocab_size for artifact in artifacts.values() if artifact.vocab_size), default=None)
     inputs = example_inputs(
-        next(iter(artifacts.values())).inputs, batch=batch, sequence=sequence, vocab_size=vocab_size
+        next(iter(artifacts.values())).inputs, batch=batch, sequence=sequence, past=past, vocab_size=vocab_size
     )
     with ExitStack() as stack:
         sessions = {
@@ -33,7 +43,7 @@ def measure(
     document: dict[str, Any] = {
         "reports": [{**report.summary(), **report.model_dump(mode="json")} for report in reports]
     }
-    texts: list[Any] = [_table(reports, artifacts, _title(artifacts, batch, sequence))]
+    texts: list[Any] = [_table(reports, artifacts, _title(artifacts, batch, sequence, past))]
     if len(reports) == 2:
         ratio = paired_ratio(baseline=reports[1], candidate=reports[0])
         document["ratio"] = ratio.model_dump(mode="json")
@@ -54,9 +64,10 @@ def label_artifacts(folders: list[Path]) -> dict[str, Artifact]:
     return {label: load_artifact(folder) for label, folder in zip(labels, folders, strict=True)}
 
 
-def _title(artifacts: dict[str, Artifact], batch: int, sequence: int) -> str:
-    has_tokens = any("sequence" in spec.shape for artifact in artifacts.values() for spec in artifact.inputs)
-    return f"Batch {batch}, {sequence} tokens" if has_tokens else f"Batch {batch}"
+def _title(artifacts: dict[str, Artifact], batch: int, sequence: int, past: int) -> str:
+    dimensions = {size for artifact in artifacts.values() for spec in artifact.inputs for size in spec.shape}
+    tokens = f", {sequence} tokens" if dimensions & {"sequence", "encoder_sequence"} else ""
+    return f"Batch {batch}{tokens}{f' after {past}' if 'past' in dimensions else ''}"
 
 
 def _table(reports: list[Report], artifacts: dict[str, Artifact], title: str) -> Any:

@@ -1,4 +1,4 @@
-"""Samples as the arrays that a model reads, made by the tokenizer or image processor beside it; needs no torch."""
+"""Samples as the arrays that a model reads, made by the tokenizer or processor beside it; needs no torch."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,17 +9,22 @@ from numpy.typing import NDArray
 
 from edgefold.cli.samples import Kind
 from edgefold.cli.tokenizers import open_tokenizer
+from edgefold.errors import InputError
 
 Arrays = dict[str, NDArray[Any]]
 BATCH_SIZE = 16
 
 
 def open_processor(folder: Path, kind: Kind) -> Any:
-    """The tokenizer or image processor beside a model.
+    """The tokenizer, image processor or feature extractor beside a model.
 
     Raises:
         InputError: there is none, or it cannot be read.
     """
+    if kind == "speech":
+        from edgefold.cli.feature_extractors import open_feature_extractor
+
+        return open_feature_extractor(folder)
     if kind != "images":
         return open_tokenizer(folder)
     from edgefold.image_processors import open_image_processor
@@ -37,11 +42,17 @@ def encode_samples(
             pixels = [image.pixels(channels) for image in some]
             yield dict(processor(pixels, return_tensors="np", input_data_format="channels_last"))
         return
+    if kind == "speech":
+        for some in _pieces(samples, size):
+            yield _encode_speech(processor, some)
+        return
     for some in _pieces(sorted(samples, key=_length), size):
         yield _encode_texts(kind, processor, some, max_length)
 
 
 def _encode_texts(kind: Kind, tokenizer: Any, some: Sequence[Any], max_length: int) -> Arrays:
+    if tokenizer.pad_token is None:  # as of GPT-2's: the mask alone tells padding from text
+        tokenizer.pad_token = tokenizer.eos_token
     options = {"padding": True, "max_length": max_length, "return_tensors": "np"}
     if kind == "questions":
         questions, contexts = ([pair[i] for pair in some] for i in (0, 1))
@@ -49,6 +60,16 @@ def _encode_texts(kind: Kind, tokenizer: Any, some: Sequence[Any], max_length: i
         return {name: encoded[name] for name in tokenizer.model_input_names if name in encoded}
     encoded = tokenizer(list(some), truncation=True, **options)
     return {name: encoded[name] for name in ("input_ids", "attention_mask") if name in encoded}
+
+
+def _encode_speech(extractor: Any, some: Sequence[tuple[int, NDArray[Any]]]) -> Arrays:
+    rates = sorted({rate for rate, _ in some})
+    if rates != [extractor.sampling_rate]:
+        raise InputError(
+            f"The model reads {extractor.sampling_rate} samples a second; the recordings have "
+            f"{', '.join(map(str, rates))}. Resample them, as with sox or ffmpeg."
+        )
+    return dict(extractor([values for _, values in some], sampling_rate=rates[0], return_tensors="np"))
 
 
 def _length(sample: Any) -> int:

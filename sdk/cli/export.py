@@ -8,7 +8,7 @@ import typer
 
 from edgefold.cli.answers import Answer
 from edgefold.cli.paths import check_model_folder
-from edgefold.cli.samples import check_samples, find_kind, read_samples
+from edgefold.cli.samples import check_samples, find_kind, generates_text, read_samples
 from edgefold.errors import InputError
 from edgefold.staging import check_output_folder
 
@@ -23,12 +23,14 @@ def export_model(
     precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Precision of the artifact.")] = "fp32",
     target: Annotated[Target, typer.Option(help="The processor that int8 is made for.")] = THIS_MACHINE,
     quantization: Annotated[
-        Literal["static", "dynamic"], typer.Option(help="Scales fixed from --calibration, or found in every run.")
-    ] = "static",
+        Literal["static", "dynamic"] | None,
+        typer.Option(help="Scales fixed from --calibration (static), or found in every run (of generated text: that)."),
+    ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="Samples like those it will see, for static int8 (csv, tsv, jsonl, txt; images: npz or folder)."
+            help="Samples like those it will see, for static int8 (csv, tsv, jsonl, txt; images: npz or folder; "
+            "speech: jsonl). For text generation: the texts it is compared with torch on."
         ),
     ] = None,
     text: Annotated[str, typer.Option(help="Column of the text in that file.")] = "text",
@@ -39,7 +41,13 @@ def export_model(
     """Export a student to ONNX, checked against torch before it is handed out."""
     check_model_folder(student, "student")
     check_output_folder(out, overwrite)
-    is_static = precision == "int8" and quantization == "static"
+    method = quantization or ("dynamic" if generates_text(student) else "static")
+    is_static = precision == "int8" and method == "static"
+    if is_static and generates_text(student):
+        raise InputError(
+            "Static int8 is not there yet for models that generate text; choose --quantization dynamic, which is "
+            "gated on the likeliest token."
+        )
     if is_static and not calibration:
         raise InputError(
             "Static int8 needs samples to find its scales: give --calibration FILE (csv, tsv, jsonl, txt; for images "
@@ -56,7 +64,7 @@ def export_model(
         out,
         precision=precision,
         target=target,
-        quantization=quantization,
+        quantization=method,
         kind=reads,
         samples=found,
         max_length=max_length,

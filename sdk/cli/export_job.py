@@ -1,4 +1,4 @@
-"""The export behind `edgefold export`, for models of text or images with what prepares their inputs."""
+"""The export behind `edgefold export`, for models of text, images or speech with what prepares their inputs."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +15,12 @@ from edgefold.cli.encoding import Arrays, encode_samples, open_processor
 from edgefold.cli.models import count_parameters, find_task, open_model
 from edgefold.cli.samples import Kind, example_samples
 from edgefold.cli.tables import make_table
-from edgefold.exporters import export_onnx
+from edgefold.exporters import export_generator, export_onnx
+
+GENERATED = ("text-generation", "text2text-generation", "automatic-speech-recognition")
+"""Tasks whose models generate text step by step."""
+COMPARED = 8
+"""Samples on which generation is compared with torch."""
 
 
 def export_checkpoint(
@@ -33,11 +38,26 @@ def export_checkpoint(
     """Open the model and its tokenizer or image processor, export, and say what was written.
 
     Raises:
-        InputError: the folder holds no model with a tokenizer or an image processor.
+        InputError: the folder holds no model with a tokenizer, an image processor or a feature extractor.
         GateError: the artifact does not compute what the model does.
     """
     model, processor = open_model(folder), open_processor(folder, kind)
     examples = samples[:2] if len(samples) > 1 else example_samples(kind)
+    task = find_task(folder)
+    if task in GENERATED:
+        some = (samples or examples)[:COMPARED]
+        inputs, *_ = _as_tensors(encode_samples(folder, kind, processor, some, max_length, COMPARED))
+        artifact = export_generator(
+            model,
+            inputs,
+            out,
+            precision=precision,
+            target=target,
+            tokenizer=folder,
+            lineage=_lineage(folder),
+            overwrite=overwrite,
+        )
+        return _answer(out, artifact, model)
     (inputs,) = _as_tensors(encode_samples(folder, kind, processor, examples, max_length))
     artifact = export_onnx(
         model,
@@ -48,7 +68,7 @@ def export_checkpoint(
         quantization=quantization,
         calibration=_as_tensors(encode_samples(folder, kind, processor, samples, max_length)) if samples else None,
         tokenizer=processor,
-        task=find_task(folder),
+        task=task,
         lineage=_lineage(folder),
         overwrite=overwrite,
     )

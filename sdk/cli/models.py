@@ -18,6 +18,9 @@ TASKS = {
     "question-answering": "AutoModelForQuestionAnswering",
     "fill-mask": "AutoModelForMaskedLM",
     "image-classification": "AutoModelForImageClassification",
+    "text-generation": "AutoModelForCausalLM",
+    "text2text-generation": "AutoModelForSeq2SeqLM",
+    "automatic-speech-recognition": "AutoModelForSpeechSeq2Seq",
     "feature-extraction": "AutoModel",
 }
 ARCHITECTURES = {
@@ -26,8 +29,13 @@ ARCHITECTURES = {
     "ForQuestionAnswering": "question-answering",
     "ForMaskedLM": "fill-mask",
     "ForImageClassification": "image-classification",
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "WhisperForConditionalGeneration": "automatic-speech-recognition",
+    "ForConditionalGeneration": "text2text-generation",
+    "MTModel": "text2text-generation",
 }
-"""End of an architecture's name -> task; any other is feature-extraction."""
+"""End of an architecture's name -> task, the first that fits; any other is feature-extraction."""
 
 
 def open_model(source: Path | str, task: str | None = None) -> nn.Module:

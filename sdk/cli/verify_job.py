@@ -11,9 +11,10 @@ import numpy as np
 
 from edgefold.artifacts import Artifact, load_artifact
 from edgefold.cli.answers import Answer
+from edgefold.cli.generation_runs import open_run, unpadded, with_targets
 from edgefold.cli.samples import Kind
 from edgefold.cli.tables import make_table
-from edgefold.runtimes import example_inputs, open_session, verify_outputs
+from edgefold.runtimes import example_inputs, verify_outputs
 from edgefold.runtimes.verification import OutputAgreement, Run
 
 Batch = dict[str, np.ndarray[Any, Any]]
@@ -52,8 +53,12 @@ def compare(
     gate = GATES[artifact.precision]
     gate = Gate(gate.tolerance if tolerance is None else tolerance, gate.agreement if agreement is None else agreement)
     batches = _real_batches(artifact, kind, samples, max_length) if samples else _made_up_batches(artifact)
-    with open_session(artifact) as session, _reference(against) as reference:
-        outputs = verify_outputs(session.run, reference, batches).outputs
+    if artifact.parts:
+        batches = with_targets(artifact, batches)
+    with open_run(artifact) as candidate, _reference(against) as reference:
+        if artifact.generation and not artifact.parts:
+            candidate, reference = unpadded(candidate), unpadded(reference)
+        outputs = verify_outputs(candidate, reference, batches).outputs
     passed = all(map(gate.passes, outputs.values()))
     document = {
         "artifact": str(folder),
@@ -81,8 +86,8 @@ def _texts(document: dict[str, Any], gate: Gate) -> tuple[Any, ...]:
 def _reference(folder: Path) -> Iterator[Run]:
     """A session of an artifact, or a model of torch as a function."""
     if (folder / "artifact.json").is_file():
-        with open_session(load_artifact(folder)) as session:
-            yield session.run
+        with open_run(load_artifact(folder)) as run:
+            yield run
         return
     from edgefold.cli.models import as_function, open_model
 
@@ -94,6 +99,8 @@ def _real_batches(artifact: Artifact, kind: Kind, samples: Sequence[Any], max_le
     from edgefold.cli.encoding import encode_samples, open_processor
 
     processor = open_processor(artifact.folder, kind)
+    if artifact.generation and kind == "texts":
+        processor.padding_side = "right"  # where torch, too, counts positions from the first token
     types = {spec.name: spec.dtype for spec in artifact.inputs}
     return [
         {name: array.astype(types[name]) for name, array in batch.items() if name in types}
@@ -103,7 +110,9 @@ def _real_batches(artifact: Artifact, kind: Kind, samples: Sequence[Any], max_le
 
 def _made_up_batches(artifact: Artifact) -> list[Batch]:
     """A few batches of different shapes."""
+    has_cache = artifact.generation and not artifact.parts
+    specs = [spec for spec in artifact.inputs if not has_cache or spec.name in ("input_ids", "attention_mask")]
     return [
-        example_inputs(artifact.inputs, batch=batch, sequence=sequence, seed=sequence, vocab_size=artifact.vocab_size)
+        example_inputs(specs, batch=batch, sequence=sequence, seed=sequence, vocab_size=artifact.vocab_size)
         for batch, sequence in ((1, 7), (2, 16), (3, 31))
     ]

@@ -1,0 +1,63 @@
+"""A model as exporters want it: folded, float32 on the CPU, in evaluation mode, with eager attention, quietly."""
+
+import io
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+
+import torch
+from torch import nn
+
+from edgefold.errors import InputError
+
+LOGGERS = ("torch.onnx", "onnxscript", "torch.export", "transformers.exporters")
+
+
+def check_exportable(model: nn.Module) -> None:
+    """Refuse a student that is not folded, and other types and devices than float32 on the CPU.
+
+    Raises:
+        InputError: naming the first parameter that is wrong.
+    """
+    if getattr(model, "edgefold_unfolded", False):
+        raise InputError(
+            "This student still composes its weights in every forward pass; call edgefold.fold(student) first."
+        )
+    for name, parameter in model.named_parameters():
+        if parameter.device.type != "cpu" or parameter.dtype != torch.float32:
+            raise InputError(
+                f"{name} is {parameter.dtype} on {parameter.device}; exporting starts from float32 on the CPU: call "
+                "model.float().cpu() first."
+            )
+
+
+@contextmanager
+def prepared(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and eager attention (a leaner graph), as it was afterwards."""
+    training = model.training
+    implementation = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    switch: Callable[[str], None] | None = getattr(model, "set_attn_implementation", None)
+    model.eval()
+    if implementation and switch:
+        switch("eager")
+    try:
+        yield
+    finally:
+        model.train(training)
+        if implementation and switch:
+            switch(implementation)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the exporters' own log lines below errors, and without what they print."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
