@@ -8,7 +8,8 @@ import pytest
 from edgefold.artifacts import TensorSpec
 from edgefold.errors import InputError
 from edgefold.reports import DeviceState
-from edgefold.runtimes import devices, example_inputs, read_device_state
+from edgefold.runtimes import example_inputs, read_device_state
+from edgefold.runtimes.agent import facts
 from edgefold.runtimes.devices import instruction_sets
 
 X86 = """\
@@ -45,7 +46,7 @@ def test_instruction_sets_of_the_first_core(cpuinfo: str, found: tuple[str, ...]
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> DeviceState:
-    monkeypatch.setattr(devices, "_read", lambda path: files.get(str(path), ""))
+    monkeypatch.setattr(facts, "_read", lambda path: files.get(path, ""))
     return read_device_state()
 
 
@@ -83,7 +84,7 @@ def test_this_machine_can_be_read_and_the_state_survives_json() -> None:
 
 
 def test_a_file_that_is_not_there_reads_as_empty(tmp_path: Path) -> None:
-    assert devices._read(tmp_path / "nowhere") == ""
+    assert facts._read(str(tmp_path / "nowhere")) == ""
 
 
 SPECS = [

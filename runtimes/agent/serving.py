@@ -1,0 +1,202 @@
+"""The agent: it answers requests until its host is gone, and leaves nothing running behind."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from edgefold.runtimes.agent.facts import read_facts
+from edgefold.runtimes.agent.locking import lock_device
+from edgefold.runtimes.agent.messages import BEAT_S, PROTOCOL, Channel
+from edgefold.runtimes.agent.refusals import Refused
+from edgefold.runtimes.agent.store import Store
+from edgefold.runtimes.agent.worker import work
+
+IDLE_LIMIT_S = 300.0
+"""A host that has asked for nothing for so long is gone, though the connection may not have noticed."""
+
+
+def main(source: bytes, version: str) -> None:
+    """Run as the agent, or as its measuring process.
+
+    Args:
+        source: this program's own text.
+        version: of the edgefold that sent it.
+    """
+    if sys.argv[1:] == ["work"]:
+        work()
+        return
+    Agent(source, Channel(sys.stdin.buffer, sys.stdout.buffer), _root()).serve(version)
+
+
+def _root() -> Path:
+    """The agent's folder on the device."""
+    chosen = os.environ.get("EDGEFOLD_DEVICE_STORE")
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(chosen or os.path.join(cache, "edgefold", "device"))
+
+
+class Agent:
+    """One client's requests, in the order in which they come."""
+
+    def __init__(self, source: bytes, channel: Channel, root: Path) -> None:
+        self._source, self._channel, self._root = source, channel, root
+        self._store = Store(root / "store")
+        self._run = root / "runs" / str(os.getpid())
+        self._requests: queue.Queue[tuple[dict[str, Any], bytes]] = queue.Queue()
+        self._lock: int | None = None
+        self._worker: subprocess.Popen[bytes] | None = None
+
+    def serve(self, version: str) -> None:
+        """Answer until the host closes its end, is silent for too long, or a signal ends it."""
+        signal.signal(signal.SIGTERM, lambda number, frame: self._leave())
+        hello = {
+            "protocol": PROTOCOL,
+            "version": version,
+            "sha256": hashlib.sha256(self._source).hexdigest(),
+            "python": platform.python_version(),
+            "pid": os.getpid(),
+        }
+        self._channel.say({"hello": hello})
+        for task in (self._listen, self._beat):
+            threading.Thread(target=task, daemon=True).start()
+        while True:
+            try:
+                request, payload = self._requests.get(timeout=IDLE_LIMIT_S)
+            except queue.Empty:
+                self._leave()
+            self._channel.say(self._answer(request, payload))
+
+    def _answer(self, request: dict[str, Any], payload: bytes) -> dict[str, Any]:
+        commands: dict[str, Callable[[], Any]] = {
+            "probe": read_facts,
+            "lock": lambda: self._take_lock(request["wait_s"]),
+            "look_up": lambda: self._store.look_up(request["sha256"]),
+            "put": lambda: self._store.put(request["sha256"], request["offset"], payload),
+            "finish": lambda: self._store.finish(request["sha256"]),
+            "measure": lambda: self._measure(request),
+            "clear": lambda: self._store.trim(0),
+        }
+        name = request.get("command")
+        try:
+            if name not in commands:
+                raise Refused("failed", f"The agent knows no {name!r}; it knows {', '.join(commands)}.")
+            if self._lock is None and name not in ("probe", "lock"):
+                raise Refused("failed", f"{name} needs the device's lock; ask for lock first.")
+            return {"result": commands[name]()}
+        except Refused as refused:
+            return {"error": {"kind": refused.kind, "message": refused.message}}
+        except OSError as error:
+            return {"error": {"kind": "device", "message": f"The agent met {error}; mend that on the device."}}
+        except Exception as error:
+            return {"error": {"kind": "failed", "message": f"The agent failed in {name}: {error!r}"}}
+
+    def _take_lock(self, wait_s: float) -> None:
+        """Only one client gets on from here; what dead ones left is removed."""
+        self._lock = lock_device(self._root / "lock", wait_s)
+        shutil.rmtree(self._root / "runs", ignore_errors=True)
+        self._store.trim()
+
+    def _measure(self, request: dict[str, Any]) -> Any:
+        """Let a process of its own measure, so that it alone has its memory, its CPU time and its crashes.
+
+        Args:
+            request: models (label -> {files: name -> SHA-256, model_file}), limit_s, and what `worker.measure` takes.
+        """
+        try:
+            models = {}
+            for number, (label, model) in enumerate(request["models"].items()):
+                folder = self._run / str(number)
+                self._store.assemble(model["files"], folder)
+                models[label] = str(folder / model["model_file"])
+            program = self._run / "agent.py"
+            program.write_bytes(self._source)
+            return self._watch_worker(program, {**request, "models": models}, request["limit_s"])
+        finally:
+            shutil.rmtree(self._run, ignore_errors=True)
+
+    def _watch_worker(self, program: Path, request: dict[str, Any], limit_s: float) -> Any:
+        assert self._lock is not None
+        worker = subprocess.Popen(
+            [sys.executable, str(program), "work"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[self._lock],  # the device stays locked for as long as it measures
+        )
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        self._worker = worker
+        started = time.monotonic()
+        timer = threading.Timer(limit_s, worker.kill)
+        timer.start()
+        channel = Channel(worker.stdout, worker.stdin)
+        try:
+            heard = _converse(channel, request)
+            if heard is None:
+                worker.wait()  # its own end, not the one below, is what there is to tell
+        finally:
+            timer.cancel()
+            worker.kill()
+            worker.wait()
+            worker.stdin.close()
+            worker.stdout.close()
+        if heard is None:
+            raise Refused("device", _how_it_ended(worker.returncode, time.monotonic() - started, limit_s))
+        if "error" in heard:
+            raise Refused(heard["error"]["kind"], heard["error"]["message"])
+        return heard["result"]
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                heard = self._channel.hear()
+            except ValueError:
+                heard = None  # not our protocol: whoever speaks here is not our host
+            if heard is None:
+                self._leave()
+            else:
+                self._requests.put(heard)
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(BEAT_S)
+            try:
+                self._channel.say({"beat": time.monotonic()})
+            except OSError:
+                self._leave()
+
+    def _leave(self) -> NoReturn:
+        """End the worker, remove this run's folder, and be gone; the lock goes with the process."""
+        if self._worker is not None:
+            self._worker.kill()
+        shutil.rmtree(self._run, ignore_errors=True)
+        os._exit(0)
+
+
+def _converse(channel: Channel, request: dict[str, Any]) -> dict[str, Any] | None:
+    """The worker's last word; None when it died without one."""
+    try:
+        channel.say(request)
+        heard = channel.hear()
+    except (BrokenPipeError, ValueError):
+        return None
+    return heard[0] if heard else None
+
+
+def _how_it_ended(returncode: int, seconds: float, limit_s: float) -> str:
+    if seconds >= limit_s:
+        return f"Measuring took longer than {limit_s:g} s and was stopped; ask for fewer seconds or a smaller batch."
+    how = f"by signal {-returncode}" if returncode < 0 else f"with status {returncode}"
+    reason = "; signal 9 mostly means that the memory ran out" if returncode == -signal.SIGKILL else ""
+    return f"The measuring process on the device ended {how} after {seconds:.1f} s{reason}."
