@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgefold.runtimes.benchmarking import benchmark, benchmark_together
+    from edgefold.runtimes.comparing import benchmark_artifacts
     from edgefold.runtimes.devices import example_inputs, read_device_state
+    from edgefold.runtimes.remote.measurement import read_remote_state
     from edgefold.runtimes.sessions import Session, open_session
     from edgefold.runtimes.verification import Verification, verify_outputs
 
@@ -13,10 +15,12 @@ _HOME = {
     "Session": "sessions",
     "Verification": "verification",
     "benchmark": "benchmarking",
+    "benchmark_artifacts": "comparing",
     "benchmark_together": "benchmarking",
     "example_inputs": "devices",
     "open_session": "sessions",
     "read_device_state": "devices",
+    "read_remote_state": "remote.measurement",
     "verify_outputs": "verification",
 }
 """Public names and the module each lives in; loaded on first use (PEP 562)."""
@@ -25,10 +29,12 @@ __all__ = [
     "Session",
     "Verification",
     "benchmark",
+    "benchmark_artifacts",
     "benchmark_together",
     "example_inputs",
     "open_session",
     "read_device_state",
+    "read_remote_state",
     "verify_outputs",
 ]
 

@@ -74,10 +74,15 @@ class Artifact(BaseModel):
         return size if isinstance(size, int) and size > 0 else None
 
     @property
-    def size_bytes(self) -> int:
-        """Of the model file and its external data; configuration and tokenizer left out."""
+    def model_files(self) -> tuple[str, ...]:
+        """The model file and its external data; configuration and tokenizer left out."""
         stem = Path(self.model_file).name
-        return sum(record.size_bytes for name, record in self.files.items() if Path(name).name.startswith(stem))
+        return tuple(name for name in self.files if Path(name).name.startswith(stem))
+
+    @property
+    def size_bytes(self) -> int:
+        """Of `model_files`."""
+        return sum(self.files[name].size_bytes for name in self.model_files)
 
 
 def write_artifact(

@@ -50,6 +50,8 @@ class Report(BaseModel):
     label: str
     runtime: str
     device: str
+    address: str | None = None
+    """Of the machine that `device` belongs to, as in ssh://user@host; None for this one."""
     precision: str
     model_sha256: str | None
     batch_size: int
@@ -74,6 +76,11 @@ class Report(BaseModel):
         if not runs == cpu == blocks:
             raise ValueError(f"{runs} wall times, {cpu} CPU times and {blocks} block numbers; each run has one of each")
         return self
+
+    @property
+    def where(self) -> str:
+        """The device in words, as in "cpu of ssh://user@host"."""
+        return f"{self.device} of {self.address}" if self.address else self.device
 
     @property
     def p50_s(self) -> float:
@@ -134,7 +141,7 @@ class Report(BaseModel):
         p99 = f"{self.p99_s * 1e3:.3f} ms" if self.p99_s is not None else f"not stated below {SAMPLES_FOR_P99} runs"
         return "\n".join(
             (
-                f"{self.label}: {self.runtime} on {self.device}, {self.precision}, batch {self.batch_size}",
+                f"{self.label}: {self.runtime} on {self.where}, {self.precision}, batch {self.batch_size}",
                 f"  p50 {self.p50_s * 1e3:.3f} ms (95 % interval {low * 1e3:.3f} to {high * 1e3:.3f}), "
                 f"p90 {self.p90_s * 1e3:.3f} ms, p99 {p99}",
                 f"  CPU time p50 {self.cpu_p50_s * 1e3:.3f} ms, throughput {self.throughput:.1f} samples/s, "
