@@ -27,6 +27,7 @@ def benchmark_artifacts(
     min_duration_s: float = 1.0,
     min_runs: int = MIN_RUNS,
     block_s: float = 0.05,
+    energy_s: float = 10.0,
 ) -> dict[str, Report]:
     """Open artifacts side by side and measure them as `benchmark_together` does.
 
@@ -34,6 +35,7 @@ def benchmark_artifacts(
         artifacts: label -> artifact.
         device: "cpu" or "cuda" of this machine, or ssh://user@host[:port] for the CPU of another, which needs python3
             and onnxruntime and nothing of ours.
+        energy_s: on a Jetson, how long it idles and then runs each artifact alone while its power is read; 0 for not.
 
     Raises:
         InputError: nothing to measure, a malformed address, or artifacts and inputs that do not fit.
@@ -46,7 +48,13 @@ def benchmark_artifacts(
         if runtime != "onnxruntime":
             raise InputError(f"On a device only onnxruntime measures; got the runtime {runtime!r}.")
         return benchmark_on_device(
-            artifacts, inputs, device=device, threads=threads, spinning=spinning, procedure=procedure
+            artifacts,
+            inputs,
+            device=device,
+            threads=threads,
+            spinning=spinning,
+            procedure=procedure,
+            energy_s=energy_s,
         )
     with ExitStack() as stack:
         sessions = {

@@ -10,6 +10,7 @@ from edgefold.artifacts import TensorSpec
 from edgefold.errors import InputError
 from edgefold.reports import DeviceState
 from edgefold.runtimes.agent.facts import read_facts
+from edgefold.runtimes.jetson import describe_jetson
 
 TOLD_INSTRUCTION_SETS = (
     "avx2",
@@ -44,6 +45,7 @@ def describe_device(facts: Mapping[str, Any]) -> DeviceState:
         system=facts["system"],
         versions=facts["versions"],
         taken_at=facts["taken_at"],
+        jetson=describe_jetson(files, facts["answers"]),
     )
 
 

@@ -123,6 +123,7 @@ def request(artifact: Artifact, model: dict[str, Any], **fields: Any) -> dict[st
         "spinning": False,
         "procedure": {"warmup_s": 0.0, "min_duration_s": 0.0, "min_runs": 5, "block_s": 0.0},
         "limit_s": 60.0,
+        "energy_s": 0.0,
         **fields,
     }
 

@@ -14,7 +14,11 @@ FILES = (
     "/proc/cpuinfo",
     "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
     "/sys/fs/cgroup/cpu.max",
+    "/proc/device-tree/model",
+    "/etc/nv_tegra_release",
 )
+PROGRAMS = {"nvpmodel": ("nvpmodel", "-q"), "jetson_clocks": ("jetson_clocks", "--show")}
+"""A Jetson's own, which tell its power mode and its clocks."""
 PACKAGES = ("edgefold", "numpy", "onnxruntime", "onnxruntime-gpu")
 ANSWER_WITHIN_S = 5.0
 
@@ -23,6 +27,7 @@ def read_facts() -> dict[str, Any]:
     """The device as it is now, of JSON's types; a file that cannot be read is empty."""
     return {
         "files": {path: _read(path) for path in FILES},
+        "answers": {name: ask(*command) for name, command in PROGRAMS.items()},
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "load_average": list(os.getloadavg()),
         "machine": platform.processor() or platform.machine(),

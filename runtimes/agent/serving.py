@@ -8,7 +8,6 @@ import platform
 import queue
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -20,7 +19,9 @@ from edgefold.runtimes.agent.facts import read_facts
 from edgefold.runtimes.agent.locking import lock_device
 from edgefold.runtimes.agent.messages import BEAT_S, PROTOCOL, Channel
 from edgefold.runtimes.agent.refusals import Refused
+from edgefold.runtimes.agent.sampling import Sampler, sampling
 from edgefold.runtimes.agent.store import Store
+from edgefold.runtimes.agent.supervising import Supervisor
 from edgefold.runtimes.agent.worker import work
 
 IDLE_LIMIT_S = 300.0
@@ -55,8 +56,8 @@ class Agent:
         self._store = Store(root / "store")
         self._run = root / "runs" / str(os.getpid())
         self._requests: queue.Queue[tuple[dict[str, Any], bytes]] = queue.Queue()
-        self._lock: int | None = None
-        self._worker: subprocess.Popen[bytes] | None = None
+        self._supervisor: Supervisor | None = None
+        self._sampler: Sampler | None = None
 
     def serve(self, version: str) -> None:
         """Answer until the host closes its end, is silent for too long, or a signal ends it."""
@@ -92,7 +93,7 @@ class Agent:
         try:
             if name not in commands:
                 raise Refused("failed", f"The agent knows no {name!r}; it knows {', '.join(commands)}.")
-            if self._lock is None and name not in ("probe", "lock"):
+            if self._supervisor is None and name not in ("probe", "lock"):
                 raise Refused("failed", f"{name} needs the device's lock; ask for lock first.")
             return {"result": commands[name]()}
         except Refused as refused:
@@ -104,7 +105,7 @@ class Agent:
 
     def _take_lock(self, wait_s: float) -> None:
         """Only one client gets on from here; what dead ones left is removed."""
-        self._lock = lock_device(self._root / "lock", wait_s)
+        self._supervisor = Supervisor(lock_device(self._root / "lock", wait_s))
         shutil.rmtree(self._root / "runs", ignore_errors=True)
         self._store.trim()
 
@@ -112,8 +113,10 @@ class Agent:
         """Let a process of its own measure, so that it alone has its memory, its CPU time and its crashes.
 
         Args:
-            request: models (label -> {files: name -> SHA-256, model_file}), limit_s, and what `worker.measure` takes.
+            request: models (label -> {files: name -> SHA-256, model_file}), limit_s, energy_s (of each window in which
+                the board's power is read, where it can be), and what `worker.measure` takes.
         """
+        assert self._supervisor is not None
         try:
             models = {}
             for number, (label, model) in enumerate(request["models"].items()):
@@ -122,40 +125,16 @@ class Agent:
                 models[label] = str(folder / model["model_file"])
             program = self._run / "agent.py"
             program.write_bytes(self._source)
-            return self._watch_worker(program, {**request, "models": models}, request["limit_s"])
+            with sampling(self._channel.say, wanted=request["energy_s"] > 0) as self._sampler:
+                energy_s = request["energy_s"] if self._sampler else 0.0
+                work = {**request, "models": models, "energy_s": energy_s}
+                return self._supervisor.run(program, work, request["limit_s"], self._enter)
         finally:
             shutil.rmtree(self._run, ignore_errors=True)
 
-    def _watch_worker(self, program: Path, request: dict[str, Any], limit_s: float) -> Any:
-        assert self._lock is not None
-        worker = subprocess.Popen(
-            [sys.executable, str(program), "work"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=[self._lock],  # the device stays locked for as long as it measures
-        )
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        self._worker = worker
-        started = time.monotonic()
-        timer = threading.Timer(limit_s, worker.kill)
-        timer.start()
-        channel = Channel(worker.stdout, worker.stdin)
-        try:
-            heard = _converse(channel, request)
-            if heard is None:
-                worker.wait()  # its own end, not the one below, is what there is to tell
-        finally:
-            timer.cancel()
-            worker.kill()
-            worker.wait()
-            worker.stdin.close()
-            worker.stdout.close()
-        if heard is None:
-            raise Refused("device", _how_it_ended(worker.returncode, time.monotonic() - started, limit_s))
-        if "error" in heard:
-            raise Refused(heard["error"]["kind"], heard["error"]["message"])
-        return heard["result"]
+    def _enter(self, phase: str) -> None:
+        if self._sampler is not None:
+            self._sampler.phase = phase
 
     def _listen(self) -> None:
         while True:
@@ -177,26 +156,9 @@ class Agent:
                 self._leave()
 
     def _leave(self) -> NoReturn:
-        """End the worker, remove this run's folder, and be gone; the lock goes with the process."""
-        if self._worker is not None:
-            self._worker.kill()
+        """End the processes, remove this run's folder, and be gone; the lock goes with the process."""
+        for child in (self._supervisor, self._sampler):
+            if child is not None:
+                child.kill()
         shutil.rmtree(self._run, ignore_errors=True)
         os._exit(0)
-
-
-def _converse(channel: Channel, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The worker's last word; None when it died without one."""
-    try:
-        channel.say(request)
-        heard = channel.hear()
-    except (BrokenPipeError, ValueError):
-        return None
-    return heard[0] if heard else None
-
-
-def _how_it_ended(returncode: int, seconds: float, limit_s: float) -> str:
-    if seconds >= limit_s:
-        return f"Measuring took longer than {limit_s:g} s and was stopped; ask for fewer seconds or a smaller batch."
-    how = f"by signal {-returncode}" if returncode < 0 else f"with status {returncode}"
-    reason = "; signal 9 mostly means that the memory ran out" if returncode == -signal.SIGKILL else ""
-    return f"The measuring process on the device ended {how} after {seconds:.1f} s{reason}."

@@ -88,13 +88,23 @@ class Connection:
             self.close()
             raise
 
-    def ask(self, command: str, payload: bytes = b"", *, doing: str, within_s: float = 60.0, **fields: Any) -> Any:
+    def ask(
+        self,
+        command: str,
+        payload: bytes = b"",
+        *,
+        doing: str,
+        within_s: float = 60.0,
+        samples: list[dict[str, str]] | None = None,
+        **fields: Any,
+    ) -> Any:
         """A request's result.
 
         Args:
             payload: bytes that go with the request.
             doing: words for an error message, as in "measuring".
             within_s: how long the answer may take.
+            samples: what the device's monitor says meanwhile is added to this.
 
         Raises:
             EdgefoldError: what the agent refused, of the fitting kind.
@@ -112,6 +122,8 @@ class Connection:
                 raise error_of(error["kind"], f"{self.address}: {error['message']}")
             if "result" in message:
                 return message["result"]
+            if "sample" in message and samples is not None:
+                samples.append(message["sample"])
             if time.monotonic() >= deadline:
                 raise DeviceError(f"{self.address} was not done with {doing} within {within_s:g} s; it was stopped.")
 

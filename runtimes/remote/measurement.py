@@ -11,6 +11,7 @@ from edgefold.reports import DeviceState, Report
 from edgefold.runtimes.agent.arrays import encode_arrays
 from edgefold.runtimes.benchmarking import batch_size
 from edgefold.runtimes.devices import describe_device
+from edgefold.runtimes.power import read_power
 from edgefold.runtimes.remote.addresses import parse_address
 from edgefold.runtimes.remote.connections import Connection
 from edgefold.runtimes.remote.uploading import send_model
@@ -41,6 +42,7 @@ def benchmark_on_device(
     threads: int,
     spinning: bool,
     procedure: Mapping[str, float],
+    energy_s: float = 0.0,
     wait_s: float = WAIT_S,
     limit_s: float = LIMIT_S,
 ) -> dict[str, Report]:
@@ -49,6 +51,7 @@ def benchmark_on_device(
     Args:
         device: ssh://user@host[:port].
         procedure: the settings of `measure_in_turns`.
+        energy_s: how long a board that tells its power (a Jetson) idles, and then runs each artifact alone, for it.
         wait_s: for another client to be done with the device.
         limit_s: the longest that measuring may take.
 
@@ -59,6 +62,7 @@ def benchmark_on_device(
     address = parse_address(device)
     for artifact in artifacts.values():
         _check(artifact, inputs)
+    samples: list[dict[str, str]] = []
     with Connection(address) as connection:
         connection.ask("lock", doing="waiting for the device", wait_s=wait_s, within_s=wait_s + 60)
         models = {
@@ -76,7 +80,9 @@ def benchmark_on_device(
             threads=threads,
             spinning=spinning,
             procedure=dict(procedure),
+            energy_s=energy_s,
             limit_s=limit_s,
+            samples=samples,
         )
     before, after = describe_device(found["before"]), describe_device(found["after"])
     return {
@@ -93,6 +99,7 @@ def benchmark_on_device(
             settings=found["settings"][label],
             before=before,
             after=after,
+            power=read_power(samples, label, found["windows"].get(label)),
             **found["records"][label],
         )
         for label, artifact in artifacts.items()

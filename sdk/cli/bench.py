@@ -23,6 +23,9 @@ def bench_artifact(
     batch: Annotated[int, typer.Option(min=1, help="Samples in one run.")] = 1,
     sequence: Annotated[int, typer.Option(min=1, help="Tokens of one sample.")] = 128,
     seconds: Annotated[float, typer.Option(min=0.01, help="Least time to measure each artifact for.")] = 5.0,
+    energy_seconds: Annotated[
+        float, typer.Option(min=0.0, help="Length of the windows in which a Jetson's power is read; 0 for none.")
+    ] = 10.0,
     out: Annotated[Path | None, typer.Option(help="JSON file for the reports, with every raw time.")] = None,
 ) -> Answer:
     """Measure latency and throughput; with --against, the paired ratio and its confidence interval as well."""
@@ -32,5 +35,5 @@ def bench_artifact(
         check_output_file(out)
     from edgefold.cli.bench_job import measure
 
-    settings = {"runtime": runtime, "device": device, "threads": threads}
+    settings = {"runtime": runtime, "device": device, "threads": threads, "energy_s": energy_seconds}
     return measure(folders, settings, batch=batch, sequence=sequence, seconds=seconds, out=out)

@@ -33,6 +33,7 @@ def measure(
         ratio = paired_ratio(baseline=reports[1], candidate=reports[0])
         document["ratio"] = ratio.model_dump(mode="json")
         texts.append(f"Speed of {reports[0].label} against {reports[1].label}: {ratio}")
+    texts += [f"Energy of {report.label}: {report.power}" for report in reports if report.power]
     if any(report.contended for report in reports):
         texts.append("Another process had a share of the core; the ratio in CPU time holds, wall times do not.")
     if out:
