@@ -34,6 +34,18 @@ def read_remote_state(device: str) -> DeviceState:
         return describe_device(connection.ask("probe", doing="being asked for its state"))
 
 
+def clear_remote_store(device: str, wait_s: float = WAIT_S) -> None:
+    """Remove every model that earlier runs left on a device.
+
+    Raises:
+        InputError: the address is malformed.
+        DeviceError: the device cannot be reached, or another client is at work there.
+    """
+    with Connection(parse_address(device)) as connection:
+        connection.ask("lock", doing="waiting for the device", wait_s=wait_s, within_s=wait_s + 60)
+        connection.ask("clear", doing="emptying its store")
+
+
 def benchmark_on_device(
     artifacts: Mapping[str, Artifact],
     inputs: Mapping[str, NDArray[Any]],

@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[Callable[..., Answer], str]] = {
     ),
     "verify": (verify_artifact, "edgefold verify out/reviews-int8 --against out/reviews --data test.csv"),
     "bench": (bench_artifact, "edgefold bench out/reviews-int8 --against out/teacher-fp32 --out report.json"),
-    "doctor": (examine_machine, "edgefold doctor --json"),
+    "doctor": (examine_machine, "edgefold doctor --device ssh://nvidia@jetson"),
 }
 """Name -> what it does, and an example."""
 

@@ -3,6 +3,7 @@
 from edgefold.errors import InputError
 
 LOCAL = ("cpu", "cuda")
+SCHEME = "ssh://"
 
 
 def check_device(device: str) -> str:
@@ -11,9 +12,11 @@ def check_device(device: str) -> str:
     Raises:
         InputError: neither.
     """
-    if device not in LOCAL:
-        check_address(device)
-    return device
+    if device in LOCAL:
+        return device
+    if not device.startswith(SCHEME):
+        raise InputError(f"There is no device {device!r}; give {', '.join(LOCAL)} or ssh://user@host[:port].")
+    return check_address(device)
 
 
 def check_address(device: str) -> str:
@@ -22,8 +25,6 @@ def check_address(device: str) -> str:
     Raises:
         InputError: it is malformed.
     """
-    if not device.startswith("ssh://"):
-        raise InputError(f"There is no device {device!r}; give {', '.join(LOCAL)} or ssh://user@host[:port].")
     from edgefold.runtimes.remote.addresses import parse_address
 
     parse_address(device)
