@@ -68,6 +68,12 @@ def benchmark_together(
     """
     if not sessions:
         raise InputError("There is nothing to measure; give at least one session.")
+    for session in sessions.values():
+        if address := getattr(session, "address", None):
+            raise InputError(
+                f"{session.label} is open on {address}, so these times would be those of the network; measure it there "
+                f"with benchmark_artifacts(..., device={address!r}) or edgefold bench --device {address}."
+            )
     before = read_device_state()
     records = measure_in_turns(
         {name: partial(session.run, inputs) for name, session in sessions.items()},

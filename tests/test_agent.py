@@ -172,7 +172,7 @@ def test_what_cannot_be_measured_is_refused(
 
 def test_what_changes_something_needs_the_lock(tmp_path: Path) -> None:
     with talking(tmp_path) as talk:
-        for command in ("look_up", "put", "finish", "measure", "clear"):
+        for command in ("look_up", "put", "finish", "measure", "open", "run", "clear"):
             assert f"{command} needs the device's lock" in talk.ask(command)["error"]["message"]
         assert "knows no 'format'" in talk.ask("format")["error"]["message"]
         assert talk.ask("probe")["result"]["cores"] >= 1

@@ -80,22 +80,25 @@ class Agent:
             self._channel.say(self._answer(request, payload))
 
     def _answer(self, request: dict[str, Any], payload: bytes) -> dict[str, Any]:
-        commands: dict[str, Callable[[], Any]] = {
-            "probe": read_facts,
-            "lock": lambda: self._take_lock(request["wait_s"]),
-            "look_up": lambda: self._store.look_up(request["sha256"]),
-            "put": lambda: self._store.put(request["sha256"], request["offset"], payload),
-            "finish": lambda: self._store.finish(request["sha256"]),
-            "measure": lambda: self._measure(request),
-            "clear": lambda: self._store.trim(0),
-        }
         name = request.get("command")
+        free: dict[str, Callable[[], Any]] = {"probe": read_facts, "lock": lambda: self._take_lock(request["wait_s"])}
+        locked: dict[str, Callable[[Supervisor], Any]] = {
+            "look_up": lambda supervisor: self._store.look_up(request["sha256"]),
+            "put": lambda supervisor: self._store.put(request["sha256"], request["offset"], payload),
+            "finish": lambda supervisor: self._store.finish(request["sha256"]),
+            "measure": lambda supervisor: self._measure(supervisor, request),
+            "open": lambda supervisor: self._open(supervisor, request),
+            "run": lambda supervisor: supervisor.ask({**request, "job": "run"}, request["limit_s"]),
+            "clear": lambda supervisor: self._store.trim(0),
+        }
         try:
-            if name not in commands:
-                raise Refused("failed", f"The agent knows no {name!r}; it knows {', '.join(commands)}.")
-            if self._supervisor is None and name not in ("probe", "lock"):
+            if name in free:
+                return {"result": free[name]()}
+            if name not in locked:
+                raise Refused("failed", f"The agent knows no {name!r}; it knows {', '.join([*free, *locked])}.")
+            if self._supervisor is None:
                 raise Refused("failed", f"{name} needs the device's lock; ask for lock first.")
-            return {"result": commands[name]()}
+            return {"result": locked[name](self._supervisor)}
         except Refused as refused:
             return {"error": {"kind": refused.kind, "message": refused.message}}
         except OSError as error:
@@ -109,28 +112,40 @@ class Agent:
         shutil.rmtree(self._root / "runs", ignore_errors=True)
         self._store.trim()
 
-    def _measure(self, request: dict[str, Any]) -> Any:
+    def _measure(self, supervisor: Supervisor, request: dict[str, Any]) -> Any:
         """Let a process of its own measure, so that it alone has its memory, its CPU time and its crashes.
 
         Args:
             request: models (label -> {files: name -> SHA-256, model_file}), limit_s, energy_s (of each window in which
                 the board's power is read, where it can be), and what `worker.measure` takes.
         """
-        assert self._supervisor is not None
         try:
-            models = {}
-            for number, (label, model) in enumerate(request["models"].items()):
-                folder = self._run / str(number)
-                self._store.assemble(model["files"], folder)
-                models[label] = str(folder / model["model_file"])
-            program = self._run / "agent.py"
-            program.write_bytes(self._source)
+            models = self._start(supervisor, request["models"])
             with sampling(self._channel.say, wanted=request["energy_s"] > 0) as self._sampler:
                 energy_s = request["energy_s"] if self._sampler else 0.0
-                work = {**request, "models": models, "energy_s": energy_s}
-                return self._supervisor.run(program, work, request["limit_s"], self._enter)
+                work = {**request, "job": "measure", "models": models, "energy_s": energy_s}
+                return supervisor.ask(work, request["limit_s"], self._enter)
         finally:
+            supervisor.kill()
             shutil.rmtree(self._run, ignore_errors=True)
+
+    def _open(self, supervisor: Supervisor, request: dict[str, Any]) -> Any:
+        """Open one model for `run`; it stays open until the agent leaves, or another is opened or measured."""
+        supervisor.kill()
+        models = self._start(supervisor, {"model": request["model"]})
+        return supervisor.ask({**request, "job": "open", "path": models["model"]}, request["limit_s"])
+
+    def _start(self, supervisor: Supervisor, wanted: dict[str, Any]) -> dict[str, str]:
+        """Lay out models and start the process that opens them; label -> path of its model file."""
+        models = {}
+        for number, (label, model) in enumerate(wanted.items()):
+            folder = self._run / str(number)
+            self._store.assemble(model["files"], folder)
+            models[label] = str(folder / model["model_file"])
+        program = self._run / "agent.py"
+        program.write_bytes(self._source)
+        supervisor.start(program)
+        return models
 
     def _enter(self, phase: str) -> None:
         if self._sampler is not None:

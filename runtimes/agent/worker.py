@@ -1,4 +1,4 @@
-"""The measuring process of the agent: it opens the models and does nothing else while it measures."""
+"""The agent's working process: it opens models and runs them, and does nothing else while it measures."""
 
 from __future__ import annotations
 
@@ -18,17 +18,55 @@ from edgefold.runtimes.agent.refusals import Refused
 
 
 def work() -> None:
-    """Read one request from stdin, do it, and say the result; leave when the agent is gone."""
+    """Do what the agent asks for until it is gone."""
     channel = Channel(sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what libraries print must not mix with the messages
-    heard = channel.hear()
-    if heard is None:
-        return
-    threading.Thread(target=_leave_with_the_agent, daemon=True).start()
-    try:
-        channel.say({"result": measure(heard[0], lambda phase: channel.say({"phase": phase}))})
-    except Refused as refused:
-        channel.say({"error": {"kind": refused.kind, "message": refused.message}})
+    opened = OpenedModel()
+    jobs: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "measure": lambda request: measure(request, lambda phase: channel.say({"phase": phase})),
+        "open": opened.open,
+        "run": opened.run,
+    }
+    while (heard := channel.hear()) is not None:
+        job = heard[0]["job"]
+        if job == "measure":  # the last request; the agent's end must be noticed while it is done
+            threading.Thread(target=_leave_with_the_agent, daemon=True).start()
+        try:
+            channel.say({"result": jobs[job](heard[0])})
+        except Refused as refused:
+            channel.say({"error": {"kind": refused.kind, "message": refused.message}})
+        if job == "measure":
+            return
+
+
+class OpenedModel:
+    """A model that stays open from one run to the next."""
+
+    def open(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Open it.
+
+        Args:
+            request: path, label, outputs (names), device, threads, spinning.
+        """
+        self._models, self._arrays = _import_runtime()
+        options = {"threads": request["threads"], "spinning": request["spinning"]}
+        started = time.perf_counter()
+        self._session = self._models.open_onnx(request["path"], request["label"], device=request["device"], **options)
+        load_s = time.perf_counter() - started
+        self._label, self._outputs = request["label"], request["outputs"]
+        return {"load_s": load_s, "settings": self._models.describe_onnx(self._session, **options)}
+
+    def run(self, request: dict[str, Any]) -> dict[str, str]:
+        """Outputs for inputs, both as `encode_arrays` makes them."""
+        inputs = self._arrays.decode_arrays(request["inputs"])
+        try:
+            found = self._session.run(self._outputs, inputs)
+        except Exception as error:  # onnxruntime's own classes share no base
+            shapes = {name: value.shape for name, value in inputs.items()}
+            message = f"{self._label} does not run on {shapes}: {self._models.first_line(error)}"
+            raise Refused("input", message) from error
+        outputs: dict[str, str] = self._arrays.encode_arrays(dict(zip(self._outputs, found)))
+        return outputs
 
 
 def measure(request: dict[str, Any], enter: Callable[[str], None]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def compare(
     kind: Kind,
     samples: Sequence[Any],
     *,
+    device: str,
     max_length: int,
     tolerance: float | None = None,
     agreement: float | None = None,
@@ -52,12 +53,13 @@ def compare(
     gate = GATES[artifact.precision]
     gate = Gate(gate.tolerance if tolerance is None else tolerance, gate.agreement if agreement is None else agreement)
     batches = _real_batches(artifact, kind, samples, max_length) if samples else _made_up_batches(artifact)
-    with open_session(artifact) as session, _reference(against) as reference:
+    with open_session(artifact, device=device) as session, _reference(against) as reference:
         outputs = verify_outputs(session.run, reference, batches).outputs
     passed = all(map(gate.passes, outputs.values()))
     document = {
         "artifact": str(folder),
         "against": str(against),
+        "device": device,
         "inputs": f"{len(samples)} {kind}" if samples else f"{len(batches)} made-up batches",
         "gate": asdict(gate),
         "passed": passed,
