@@ -45,8 +45,19 @@ def describe_device(facts: Mapping[str, Any]) -> DeviceState:
         system=facts["system"],
         versions=facts["versions"],
         taken_at=facts["taken_at"],
+        emulated=is_emulated(facts["architecture"], files["/proc/sys/kernel/arch"].strip()),
         jetson=describe_jetson(files, facts["answers"]),
     )
+
+
+def is_emulated(architecture: str, kernel: str) -> bool:
+    """Whether programs are of another architecture than the kernel; "" is a kernel before Linux 6.1, which tells none.
+
+    A 32-bit program on the 64-bit kernel of its own family is not.
+    """
+    families = ({"x86_64", "i386", "i486", "i586", "i686"}, {"aarch64", "armv6l", "armv7l", "armv8l"})
+    related = any({architecture, kernel} <= family for family in families)
+    return bool(kernel) and architecture != kernel and not related
 
 
 def instruction_sets(cpuinfo: str) -> tuple[str, ...]:

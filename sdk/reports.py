@@ -56,6 +56,8 @@ class DeviceState(BaseModel):
     versions: dict[str, str]
     taken_at: str
     """ISO 8601, UTC."""
+    emulated: bool = False
+    """Whether programs run there under emulation, so that their times say nothing."""
     jetson: JetsonState | None = None
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-GONE_WITHIN_S = 10.0
+GONE_WITHIN_S = 30.0
 
 
 class Loopback:

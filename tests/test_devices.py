@@ -10,7 +10,7 @@ from edgefold.errors import InputError
 from edgefold.reports import DeviceState
 from edgefold.runtimes import example_inputs, read_device_state
 from edgefold.runtimes.agent import facts
-from edgefold.runtimes.devices import instruction_sets
+from edgefold.runtimes.devices import instruction_sets, is_emulated
 
 X86 = """\
 processor\t: 0
@@ -75,10 +75,27 @@ def test_the_governor_is_none_where_there_is_no_such_file(monkeypatch: pytest.Mo
     assert pretend(monkeypatch, {}).governor is None
 
 
+@pytest.mark.parametrize(
+    ("architecture", "kernel", "emulated"),
+    [
+        ("x86_64", "x86_64", False),
+        ("aarch64", "x86_64", True),
+        ("x86_64", "aarch64", True),
+        ("aarch64", "", False),
+        ("i686", "x86_64", False),
+        ("armv8l", "aarch64", False),
+        ("riscv64", "x86_64", True),
+    ],
+)
+def test_programs_of_another_architecture_are_emulated(architecture: str, kernel: str, emulated: bool) -> None:
+    assert is_emulated(architecture, kernel) is emulated
+
+
 def test_this_machine_can_be_read_and_the_state_survives_json() -> None:
     state = read_device_state()
     assert state.cores >= 1
     assert state.processor
+    assert not state.emulated
     assert {"edgefold", "numpy", "onnxruntime"} <= set(state.versions)
     assert DeviceState.model_validate_json(state.model_dump_json()) == state
 

@@ -14,6 +14,7 @@ FILES = (
     "/proc/cpuinfo",
     "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
     "/sys/fs/cgroup/cpu.max",
+    "/proc/sys/kernel/arch",
     "/proc/device-tree/model",
     "/etc/nv_tegra_release",
 )
@@ -30,6 +31,7 @@ def read_facts() -> dict[str, Any]:
         "answers": {name: ask(*command) for name, command in PROGRAMS.items()},
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "load_average": list(os.getloadavg()),
+        "architecture": platform.machine(),
         "machine": platform.processor() or platform.machine(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}",
         "versions": {name: found for name in PACKAGES if (found := _version(name))},

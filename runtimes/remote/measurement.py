@@ -6,13 +6,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgefold.artifacts import Artifact
-from edgefold.errors import InputError
+from edgefold.errors import DeviceError, InputError
 from edgefold.reports import DeviceState, Report
 from edgefold.runtimes.agent.arrays import encode_arrays
 from edgefold.runtimes.benchmarking import batch_size
 from edgefold.runtimes.devices import describe_device
 from edgefold.runtimes.power import read_power
-from edgefold.runtimes.remote.addresses import parse_address
+from edgefold.runtimes.remote.addresses import Address, parse_address
 from edgefold.runtimes.remote.connections import Connection
 from edgefold.runtimes.remote.uploading import send_model
 from edgefold.runtimes.sessions import check_feeds
@@ -76,6 +76,7 @@ def benchmark_on_device(
         _check(artifact, inputs)
     samples: list[dict[str, str]] = []
     with Connection(address) as connection:
+        _refuse_emulation(address, describe_device(connection.ask("probe", doing="being asked for its state")))
         connection.ask("lock", doing="waiting for the device", wait_s=wait_s, within_s=wait_s + 60)
         models = {
             label: {"files": send_model(connection, artifact), "model_file": artifact.model_file}
@@ -116,6 +117,14 @@ def benchmark_on_device(
         )
         for label, artifact in artifacts.items()
     }
+
+
+def _refuse_emulation(address: Address, state: DeviceState) -> None:
+    if state.emulated:
+        raise DeviceError(
+            f"{address} is emulated ({state.system}, on a kernel of another architecture), so its times say nothing of "
+            f"any device; compare its outputs with edgefold verify --device {address}, and measure on a real one."
+        )
 
 
 def _check(artifact: Artifact, inputs: Mapping[str, NDArray[Any]]) -> None:

@@ -20,9 +20,16 @@ def examine_device(device: str, clear: bool) -> list[Finding]:
         state = read_remote_state(device)
     except DeviceError as error:
         return [Finding("connection", "none", False, str(error))]
+    how = " (emulated: good for verify, not for bench)" if state.emulated else ""
     store = [Finding("store", "emptied", True)] if clear else []
     jetson = _jetson(state.jetson) if state.jetson else []
-    return [Finding("connection", state.system, True), *store, _runtime(state), *describe_processor(state), *jetson]
+    return [
+        Finding("connection", state.system + how, True),
+        *store,
+        _runtime(state),
+        *describe_processor(state),
+        *jetson,
+    ]
 
 
 def _runtime(state: DeviceState) -> Finding:
