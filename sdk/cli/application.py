@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[Callable[..., Answer], str]] = {
     "verify": (verify_artifact, "edgefold verify out/reviews-int8 --against out/reviews --data test.csv"),
     "bench": (bench_artifact, "edgefold bench out/reviews-int8 --against out/teacher-fp32 --out report.json"),
     "search": (search_student, "edgefold search recipe.yaml --budget speedup=6x --keep 0.99 --out out/search"),
-    "doctor": (examine_machine, "edgefold doctor --json"),
+    "doctor": (examine_machine, "edgefold doctor --device ssh://nvidia@jetson"),
 }
 """Name -> what it does, and an example."""
 
