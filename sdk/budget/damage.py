@@ -21,6 +21,8 @@ from edgefold.layouts import axis_size, copies, layout_names
 from edgefold.projection_starts import start_projection
 from edgefold.projections import Map, Projection, axis_energy, compose
 
+ROUNDS = 4
+"""Of elimination from one size to the next."""
 Weights = Mapping[str, Tensor]
 Damage = Mapping[str, Mapping[int, float]]
 """Dimension -> size -> share of the variance of the teacher's outputs that is missed."""
@@ -103,7 +105,7 @@ def _selected(
         return
     left = torch.arange(graph[choices.dimension].size)
     for size in reversed(choices.sizes[:-1]):
-        left = left[eliminate([cut.reader for cut in cuts], size)]
+        left = left[eliminate([cut.reader for cut in cuts], size, ROUNDS)]
         changed: dict[str, Tensor] = {}
         for cut in cuts:
             changed |= _refitted(cut, left, tensors)

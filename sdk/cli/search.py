@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from edgefold.cli.answers import Answer
+from edgefold.cli.devices import check_device
 from edgefold.cli.paths import check_file
-from edgefold.errors import InputError
 
 
 def search_student(
@@ -19,7 +19,9 @@ def search_student(
     keep: Annotated[
         float, typer.Option(min=0.0, max=1.5, help="Share of the teacher's quality, on the validation data.")
     ] = 0.99,
-    device: Annotated[str, typer.Option(help="Where latency is measured; local is this machine's CPU.")] = "local",
+    device: Annotated[
+        str, typer.Option(help="Where latency is measured: cpu of this machine, or ssh://user@host[:port].")
+    ] = "cpu",
     precision: Annotated[Literal["fp32", "int8"], typer.Option(help="In which latency is measured.")] = "fp32",
     batch: Annotated[int, typer.Option(min=1, help="Rows of a pass.")] = 1,
     sequence: Annotated[int, typer.Option(min=1, help="Tokens of a row.")] = 128,
@@ -29,13 +31,12 @@ def search_student(
 ) -> Answer:
     """Measure the device, estimate every choice, train the most promising plans, and keep the student that fits."""
     check_file(recipe, "recipe")
+    check_device(device)
     from edgefold.budget.goals import parse_budget
     from edgefold.recipes import load_recipe
 
     wanted, job = parse_budget(budget), load_recipe(recipe)
     job.check_paths()
-    if device != "local":
-        raise InputError(f"--device {device} cannot be searched for yet; local is what there is.")
     from edgefold.cli.search_job import run_search
 
     return run_search(
@@ -49,4 +50,5 @@ def search_student(
         threads=threads,
         trials=trials,
         full_trials=full_trials,
+        device=device,
     )

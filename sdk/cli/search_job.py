@@ -1,4 +1,4 @@
-"""The search behind `edgefold search`, with ONNX Runtime on this machine's CPU as the target."""
+"""The search behind `edgefold search`, with ONNX Runtime on a CPU, this machine's or another's, as the target."""
 
 import json
 import tempfile
@@ -19,7 +19,7 @@ from edgefold.cli.tables import make_table
 from edgefold.exporters import export_onnx, quantize_onnx
 from edgefold.fingerprints import fingerprint_model
 from edgefold.recipes import Recipe
-from edgefold.runtimes import benchmark_together, example_inputs, open_session, read_device_state
+from edgefold.runtimes import benchmark_artifacts, example_inputs, read_device_state, read_remote_state
 from edgefold.tasks.table import TASKS
 
 Precision = Literal["fp32", "int8"]
@@ -33,24 +33,30 @@ class OnnxRuntimeTarget:
     """
 
     def __init__(
-        self, teacher: nn.Module, folder: Path, precision: Precision, batch: int, sequence: int, threads: int
+        self,
+        teacher: nn.Module,
+        folder: Path,
+        precision: Precision,
+        *,
+        batch: int,
+        sequence: int,
+        threads: int,
+        device: str = "cpu",
     ) -> None:
-        self._module, self._folder, self._precision, self._threads = teacher, folder, precision, threads
-        self._batch, self._sequence = batch, sequence
+        self._module, self._folder, self._precision = teacher, folder, precision
+        self._batch, self._sequence, self._threads, self._device = batch, sequence, threads, device
         self._teacher: Artifact | None = None
         self._count = 0
 
     def __call__(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> Timing:
         teacher = self._teacher = self._teacher or self._export(self._module, inputs)
-        student = self._export(module, inputs)
-        with (
-            open_session(teacher, threads=self._threads) as first,
-            open_session(student, threads=self._threads) as second,
-        ):
-            feeds = example_inputs(
-                teacher.inputs, batch=self._batch, sequence=self._sequence, vocab_size=teacher.vocab_size
-            )
-            reports = benchmark_together({"teacher": first, "student": second}, feeds, min_duration_s=0.7)
+        feeds = example_inputs(
+            teacher.inputs, batch=self._batch, sequence=self._sequence, vocab_size=teacher.vocab_size
+        )
+        artifacts = {"teacher": teacher, "student": self._export(module, inputs)}
+        reports = benchmark_artifacts(
+            artifacts, feeds, device=self._device, threads=self._threads, min_duration_s=0.7, energy_s=0.0
+        )
         times = {name: report.cpu_p50_s if self._threads == 1 else report.p50_s for name, report in reports.items()}
         return Timing(seconds=times["student"], teacher_seconds=times["teacher"])
 
@@ -73,26 +79,30 @@ def run_search(
     threads: int,
     trials: int,
     full_trials: int,
+    device: str,
 ) -> Answer:
-    """Search on this machine, and say what was found; status 3 where no student meets both goals.
+    """Search for a student, and say what was found; status 3 where no student meets both goals.
 
     Raises:
         InputError: bad data, or `out` holds something else.
         GateError: no plan is within the budget.
+        DeviceError: the device cannot be reached.
     """
     goal = Goal(budget, keep, precision, batch, sequence)
     teacher = TASKS[recipe.task].open_teacher(recipe.teacher)
-    state = read_device_state()
+    state = read_device_state() if device == "cpu" else read_remote_state(device)
     key = {
         "teacher": fingerprint_model(teacher),
         "precision": precision,
         "shape": f"{batch} x {sequence}",
         "threads": str(threads),
         "runtime": f"onnxruntime {state.versions.get('onnxruntime', '')}",
-        "device": f"{state.processor}, {' '.join(state.instruction_sets)}",
+        "device": f"{device} {state.processor}, {' '.join(state.instruction_sets)}",
     }
     with tempfile.TemporaryDirectory(prefix="edgefold-search-") as folder, shown_progress() as progress:
-        measure = OnnxRuntimeTarget(teacher, Path(folder), precision, batch, sequence, threads)
+        measure = OnnxRuntimeTarget(
+            teacher, Path(folder), precision, batch=batch, sequence=sequence, threads=threads, device=device
+        )
         effort = Effort(short_trials=trials, full_trials=full_trials)
         result = search(recipe, goal, Target(measure, key), out, effort=effort, progress=progress)
     return Answer(json.loads(result.model_dump_json()), _texts(result, out), 0 if result.met else 3)

@@ -51,7 +51,7 @@ def test_predicted_against_measured(tmp_path: Path) -> None:
         list(chain(*(plans_of(teacher, inputs, kept, seed, count // 2) for kept in depths)))
         for seed, count in ((1, MEASURED), (2, PREDICTED))
     )
-    measure = OnnxRuntimeTarget(teacher, tmp_path, PRECISION, 1, 128, 1)
+    measure = OnnxRuntimeTarget(teacher, tmp_path, PRECISION, batch=1, sequence=128, threads=1)
     key = {"teacher": "MiniLM-L6", "precision": PRECISION}
     table = measure_plans(teacher, [Plan([]), *known], inputs, measure, key=key, path=tmp_path / "table.json")
     model = table.fit()
