@@ -90,7 +90,7 @@ def run_search(
     """
     goal = Goal(budget, keep, precision, batch, sequence)
     teacher = TASKS[recipe.task].open_teacher(recipe.teacher)
-    state = read_device_state() if device == "cpu" else read_remote_state(device)
+    state = read_remote_state(device) if device.startswith("ssh://") else read_device_state()
     key = {
         "teacher": fingerprint_model(teacher),
         "precision": precision,
