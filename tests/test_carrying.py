@@ -78,7 +78,7 @@ def test_a_new_head_reads_the_space_of_before(
 def test_weights_that_were_trained_small_have_no_projections(
     build: Callable[..., Student], make_bert: Callable[..., Any], text_batch: Callable[..., Any]
 ) -> None:
-    with pytest.raises(InputError, match=r"mode='all' needs projected weights.* go on in mode='weights'"):
+    with pytest.raises(InputError, match=r"mode='all' needs projected weights, .* go on in mode='weights'"):
         carried(build("weights"), make_bert(), text_batch, "all")
 
 

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from edgefold.unfinished_runs import last_checkpoint
+import torch
+
+from edgefold.training_runs import CurvePoint
+from edgefold.unfinished_runs import FinishedStage, StageFolder, last_checkpoint
 
 
 def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
@@ -13,3 +16,18 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-15").mkdir()
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-5")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-5"]
+
+
+def test_a_finished_stage_is_restored_and_an_interrupted_one_is_none(tmp_path: Path) -> None:
+    folder, student = StageFolder(tmp_path, "one"), torch.nn.Linear(2, 3)
+    assert folder.finished() is None
+    folder.checkpoints.mkdir(parents=True)
+    finished = FinishedStage({"test_accuracy": 1 / 3}, [CurvePoint(4, 0.5, {"loss": 0.1 + 0.2}, "one")])
+    folder.finish(student, finished)
+    assert folder.finished() == finished
+    assert not folder.checkpoints.exists()
+    other = torch.nn.Linear(2, 3)
+    folder.restore(other)
+    assert torch.equal(other.weight, student.weight)
+    (tmp_path / "stages" / "one" / "figures.json").unlink()
+    assert folder.finished() is None
