@@ -32,8 +32,9 @@ def shorten_window(source: str | Path, seconds: int, out: str | Path, *, overwri
     shortened.load_state_dict({**state, POSITIONS: state[POSITIONS][:positions]})
     shortened.generation_config = model.generation_config
     kept = {name: features[name] for name in ("feature_size", "sampling_rate", "hop_length", "n_fft")}
+    extractor = WhisperFeatureExtractor(chunk_length=seconds, **kept)  # type: ignore[no-untyped-call]
     with staged_folder(out, overwrite) as folder:
         shortened.save_pretrained(folder)
-        WhisperFeatureExtractor(chunk_length=seconds, **kept).save_pretrained(folder)
+        extractor.save_pretrained(folder)
         AutoTokenizer.from_pretrained(source, local_files_only=True).save_pretrained(folder)
     return Path(out)
