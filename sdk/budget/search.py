@@ -32,7 +32,7 @@ from edgefold.tasks.batches import bare_batches
 from edgefold.tasks.table import TASKS
 from edgefold.training_runs import Progress, no_progress
 
-HELD_OUT_ROWS = 256
+HELD_OUT_ROWS = 96
 
 
 @dataclass(frozen=True)
