@@ -75,7 +75,7 @@ def test_the_fold_is_the_student_and_has_the_size_that_was_promised(name: str) -
 
 @pytest.mark.parametrize("mode", ["projection", "all", "weights"])
 def test_gates_act_on_what_projections_compose(mode: str) -> None:
-    student, inputs = gated("bert", mode, Plan([Project("hidden", 16), LowRank("embeddings", 8)]))
+    student, inputs = gated("bert", mode, Plan([Project("hidden", 16), LowRank("word_embeddings", 8)]))
     assert shuffled(student).gates is not None
     student.gates.settle()
     plain: Any = fold(student.eval(), multiple_of=1)
@@ -90,7 +90,7 @@ def test_gates_act_on_what_projections_compose(mode: str) -> None:
 def test_a_rank_is_gated_like_any_other_dimension() -> None:
     """The inner dimension of a factor pair, whose two matrices become thinner."""
     teacher, inputs = families.make("bert")
-    plan = Plan([LowRank("encoder.layer.0.intermediate.dense", 8)])
+    plan = Plan([LowRank("*layer.0.intermediate.dense", 8)])
     plain = build_student(teacher, plan, inputs, [inputs])
     inner = plain.module.get_parameter("bert.encoder.layer.0.intermediate.dense.0.weight")
     names = [
