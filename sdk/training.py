@@ -121,12 +121,18 @@ class CompressionTrainer(Trainer):
         return {name: value for name, value in inputs.items() if name not in (*self.label_names, EXAMPLE_IDS)}
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As the Trainer's, with the learned maps as part of the student until it returns."""
+        """As the Trainer's, with the learned maps as part of the student until it returns; it then computes in full.
+
+        accelerate leaves the autocast of mixed precision on the model's forward, so that a student trained in bfloat16
+        would go on computing in it.
+        """
         assert self.model is not None
         if self._cache_folder is not None and self.cache is None:
             self.cache = self._open_cache(self._cache_folder)
         with attached(self.distillation.maps, self.model):
-            return super().train(*args, **kwargs)
+            result = super().train(*args, **kwargs)
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        return result
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """As the Trainer's; each step ends with the proximal steps of the penalties, and gates have their own rates."""

@@ -58,6 +58,7 @@ def training_arguments(
         lr_scheduler_type="linear",
         seed=settings.seed,
         bf16=_use_bf16(settings),
+        use_cpu=_use_bf16(settings) and not torch.accelerator.is_available(),  # else bf16 would want a GPU
         train_sampling_strategy="group_by_length" if by_length else "random",
         save_strategy="steps" if checkpoints else "no",
         save_steps=settings.checkpoint_steps,
