@@ -257,6 +257,8 @@ def _device_table(before: DeviceState, after: DeviceState) -> str:
 
 
 def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{name} {version}" for name, version in value.items())
     if isinstance(value, tuple):
