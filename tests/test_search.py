@@ -110,7 +110,7 @@ def test_a_killed_search_loses_no_finished_trial(
 def test_a_quality_that_is_out_of_reach_ends_with_the_nearest_student(
     recipe: Recipe, target: Target, tmp_path: Path
 ) -> None:
-    result = search(recipe, replace(HALF, keep=1.9), target, tmp_path / "search", effort=EFFORT)
+    result = search(recipe, replace(HALF, keep=9.0), target, tmp_path / "search", effort=EFFORT)
     assert not result.met
     assert [trial.name for trial in result.trials] == ["short-0", "short-1", "full-0", "full-1"]
     assert result.best.rank == max(trial.rank for trial in result.trials if trial.spent is not None)

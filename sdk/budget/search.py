@@ -48,7 +48,7 @@ class Goal:
     """Tokens of each row; of images nothing is changed."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.keep < 2:
+        if not 0 < self.keep < 10:
             raise InputError(f"keep={self.keep} is not a share of the teacher's quality, such as 0.99.")
 
 
