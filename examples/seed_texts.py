@@ -5,8 +5,8 @@ python examples/seed_texts.py out/seed
 edgefold compress examples/recipes/seed.yaml --out out/seed-student
 
 The packaged MiniLM is an encoder without these heads. They begin at random, but for the decoder of masked tokens, which
-begins as a copy of the word embeddings, and are trained here together with the body, for one epoch. It is a copy,
-since a decoder that is tied to them would keep the residual stream from being projected.
+begins as a copy of the word embeddings, and are trained here together with the body, for one epoch. It is a copy since
+a decoder that is tied to them would keep the residual stream from being projected.
 """
 
 import sys
