@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgefold.runtimes.benchmarking import benchmark, benchmark_together
+    from edgefold.runtimes.comparing import benchmark_artifacts
     from edgefold.runtimes.devices import example_inputs, read_device_state
     from edgefold.runtimes.generation import generate
+    from edgefold.runtimes.remote.measurement import read_remote_state
     from edgefold.runtimes.sequence_generation import SequenceSessions, generate_sequence, open_sequence_sessions
     from edgefold.runtimes.sessions import Session, open_session
     from edgefold.runtimes.verification import Verification, verify_outputs
@@ -16,6 +18,7 @@ _HOME = {
     "Session": "sessions",
     "Verification": "verification",
     "benchmark": "benchmarking",
+    "benchmark_artifacts": "comparing",
     "benchmark_together": "benchmarking",
     "example_inputs": "devices",
     "generate": "generation",
@@ -23,6 +26,7 @@ _HOME = {
     "open_sequence_sessions": "sequence_generation",
     "open_session": "sessions",
     "read_device_state": "devices",
+    "read_remote_state": "remote.measurement",
     "verify_outputs": "verification",
 }
 """Public names and the module each lives in; loaded on first use (PEP 562)."""
@@ -32,6 +36,7 @@ __all__ = [
     "Session",
     "Verification",
     "benchmark",
+    "benchmark_artifacts",
     "benchmark_together",
     "example_inputs",
     "generate",
@@ -39,6 +44,7 @@ __all__ = [
     "open_sequence_sessions",
     "open_session",
     "read_device_state",
+    "read_remote_state",
     "verify_outputs",
 ]
 

@@ -1,11 +1,6 @@
 """What the device is and what state it is in, and inputs to measure a model with."""
 
-import os
-import platform
-from collections.abc import Sequence
-from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +9,8 @@ from numpy.typing import NDArray
 from edgefold.artifacts import TensorSpec
 from edgefold.errors import InputError
 from edgefold.reports import DeviceState
+from edgefold.runtimes.agent.facts import read_facts
+from edgefold.runtimes.jetson import describe_jetson
 
 TOLD_INSTRUCTION_SETS = (
     "avx2",
@@ -27,23 +24,40 @@ TOLD_INSTRUCTION_SETS = (
     "sve",
 )
 """Those that decide how fast int8 and bf16 are."""
-PACKAGES = ("edgefold", "numpy", "onnxruntime", "onnxruntime-gpu")
 
 
 def read_device_state() -> DeviceState:
-    """The device as it is now; what cannot be read is left out."""
-    info = _read(Path("/proc/cpuinfo"))
+    """This machine as it is now; what cannot be read is left out."""
+    return describe_device(read_facts())
+
+
+def describe_device(facts: Mapping[str, Any]) -> DeviceState:
+    """The state behind the raw facts of `read_facts`, taken here or on another device."""
+    files = facts["files"]
+    info = files["/proc/cpuinfo"]
     return DeviceState(
-        processor=_processor(info),
+        processor=_processor(info) or facts["machine"],
         instruction_sets=instruction_sets(info),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        governor=_read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")).strip() or None,
-        load_average=os.getloadavg(),
-        cpu_limit=_cpu_limit(_read(Path("/sys/fs/cgroup/cpu.max"))),
-        system=f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}",
-        versions={name: found for name in PACKAGES if (found := _version(name))},
-        taken_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        cores=facts["cores"],
+        governor=files["/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"].strip() or None,
+        load_average=tuple(facts["load_average"]),
+        cpu_limit=_cpu_limit(files["/sys/fs/cgroup/cpu.max"]),
+        system=facts["system"],
+        versions=facts["versions"],
+        taken_at=facts["taken_at"],
+        emulated=is_emulated(facts["architecture"], files["/proc/sys/kernel/arch"].strip()),
+        jetson=describe_jetson(files, facts["answers"]),
     )
+
+
+def is_emulated(architecture: str, kernel: str) -> bool:
+    """Whether programs are of another architecture than the kernel; "" is a kernel before Linux 6.1, which tells none.
+
+    A 32-bit program on the 64-bit kernel of its own family is not.
+    """
+    families = ({"x86_64", "i386", "i486", "i586", "i686"}, {"aarch64", "armv6l", "armv7l", "armv8l"})
+    related = any({architecture, kernel} <= family for family in families)
+    return bool(kernel) and architecture != kernel and not related
 
 
 def instruction_sets(cpuinfo: str) -> tuple[str, ...]:
@@ -102,24 +116,10 @@ def _processor(cpuinfo: str) -> str:
     for line in cpuinfo.splitlines():
         if line.lower().startswith(("model name", "hardware")):
             return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return ""
 
 
 def _cpu_limit(cpu_max: str) -> float | None:
     """Cores from the control group's "quota period", where "max" is no limit."""
     parts = cpu_max.split()
     return int(parts[0]) / int(parts[1]) if len(parts) == 2 and parts[0].isdigit() else None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgefold.artifacts import Artifact, Generation, TensorSpec, load_artifact
 from edgefold.errors import DeviceError, InputError
+from edgefold.runtimes.remote.addresses import is_remote
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -18,6 +19,8 @@ SUM = " + "
 """Between the names of dimensions whose sizes add up."""
 RUNTIMES = {"onnxruntime": ("edgefold.runtimes.onnxruntime_session", "OnnxRuntimeSession", ("onnx",))}
 """Name -> its module, its class, and the artifact formats that it opens."""
+ON_DEVICES = ("edgefold.runtimes.remote.remote_session", "RemoteSession", ("onnx",))
+"""The same for devices over SSH, whose onnxruntime it is."""
 
 
 class Session(Protocol):
@@ -65,7 +68,8 @@ def open_session(
     """Open an artifact, or its folder.
 
     Args:
-        device: "cpu" or "cuda". What cannot run there is refused; nothing falls back silently.
+        device: "cpu" or "cuda", or ssh://user@host[:port] for the CPU of another machine. What cannot run there is
+            refused; nothing falls back silently.
         threads: CPU threads of one run.
         spinning: whether idle threads wait in a busy loop; faster alone, several times slower on a shared machine.
 
@@ -75,7 +79,7 @@ def open_session(
     """
     if runtime not in RUNTIMES:
         raise InputError(f"There is no runtime {runtime!r}; choose one of {', '.join(RUNTIMES)}.")
-    module, name, formats = RUNTIMES[runtime]
+    module, name, formats = ON_DEVICES if is_remote(device) else RUNTIMES[runtime]
     opened = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
     if opened.format not in formats:
         raise InputError(f"{runtime} opens {' and '.join(formats)}; {opened.folder} holds {opened.format}.")

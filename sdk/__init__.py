@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from edgefold.distillation import Contrast, Objective
     from edgefold.errors import DeviceError, EdgefoldError, GateError, InputError
     from edgefold.folding import fold
+    from edgefold.gate_settings import Gates
     from edgefold.hardware_sizes import round_up
     from edgefold.mask_steps import NM, Block, Unstructured
     from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
@@ -33,6 +34,7 @@ _HOME = {
     "DropLayers": "plans",
     "EdgefoldError": "errors",
     "GateError": "errors",
+    "Gates": "gate_settings",
     "InputError": "errors",
     "LowRank": "plans",
     "Objective": "distillation",
@@ -67,6 +69,7 @@ __all__ = [
     "DropLayers",
     "EdgefoldError",
     "GateError",
+    "Gates",
     "InputError",
     "LowRank",
     "Objective",

@@ -108,10 +108,15 @@ class Artifact(BaseModel):
         return size if isinstance(size, int) and size > 0 else None
 
     @property
-    def size_bytes(self) -> int:
-        """Of the model files and their external data; configuration and tokenizer left out."""
+    def model_files(self) -> tuple[str, ...]:
+        """The model files and their external data; configuration and tokenizer left out."""
         stems = tuple(Path(name).name for name in (self.model_file, *(part.model_file for part in self.parts.values())))
-        return sum(record.size_bytes for name, record in self.files.items() if Path(name).name.startswith(stems))
+        return tuple(name for name in self.files if Path(name).name.startswith(stems))
+
+    @property
+    def size_bytes(self) -> int:
+        """Of `model_files`."""
+        return sum(self.files[name].size_bytes for name in self.model_files)
 
     def part(self, name: str) -> "Artifact":
         """The artifact seen as one of its graphs, which `open_session` opens.

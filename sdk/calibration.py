@@ -12,6 +12,11 @@ from edgefold.errors import InputError
 
 Batch = Mapping[str, Tensor]
 
+ROWS_IN_CACHE = 512
+"""Vectors that are centred, summed and multiplied before the next ones are fetched from memory."""
+STRIP = 128
+"""Rows of a symmetric product that are computed at a time, up to the diagonal: about half of the whole."""
+
 
 @dataclass
 class Moments:
@@ -43,10 +48,14 @@ class Moments:
         rows = rows.to("cpu", torch.promote_types(rows.dtype, torch.float32))
         if not self.count:
             self.origin += rows.mean(0)
-        centred = rows - self.origin.to(rows.dtype)
+        total, products = rows.new_zeros(self.size), rows.new_zeros(self.products.shape)
+        for part in torch.split(rows, ROWS_IN_CACHE):
+            centred = part - self.origin.to(rows.dtype)
+            total += centred.sum(0)
+            _add_products(products, centred, self.blocks)
         self.count += len(rows)
-        self.total += centred.sum(0)
-        self.products += _products(centred, self.blocks)
+        self.total += total
+        self.products += _mirrored(products) if self.blocks is None else products
 
     @property
     def mean(self) -> Tensor:
@@ -86,15 +95,22 @@ class Moments:
         return self.total / self.count
 
 
-def _products(rows: Tensor, blocks: Tensor | None) -> Tensor:
-    """sum of x x^T over rows (n, size), or its blocks."""
+def _add_products(products: Tensor, rows: Tensor, blocks: Tensor | None) -> None:
+    """Add the sum of x x^T over rows (n, size), or its blocks; of the whole only what is on and below the diagonal."""
     if blocks is None:
-        return rows.T @ rows
-    if blocks.shape[1] == 1:
-        squares: Tensor = torch.linalg.vector_norm(rows, dim=0).square()
-        return squares[blocks][:, :, None]
-    parts = rows[:, blocks].transpose(0, 1)  # (number, n, c)
-    return parts.transpose(1, 2) @ parts
+        for start in range(0, len(products), STRIP):
+            end = min(start + STRIP, len(products))
+            products[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end])
+    elif blocks.shape[1] == 1:
+        products += rows.square().sum(0)[blocks][:, :, None]
+    else:
+        parts = rows[:, blocks].transpose(0, 1)  # (number, n, c)
+        products.baddbmm_(parts.transpose(1, 2), parts)
+
+
+def _mirrored(lower: Tensor) -> Tensor:
+    """The symmetric matrix with this lower triangle."""
+    return lower.tril() + lower.tril(-1).T
 
 
 def _outer(vector: Tensor, blocks: Tensor | None) -> Tensor:

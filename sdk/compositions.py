@@ -1,4 +1,5 @@
-"""Weights composed once a step: W~ = P_b^T W P_a is computed when P or W have changed; gradients go back exactly."""
+"""Weights composed once a step: W~ = P_b^T W P_a, times gates where there are any, is computed when P, W or the gates
+have changed; gradients go back exactly."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from edgefold.gates import HardConcreteGates
 from edgefold.layouts import Layout
 from edgefold.projections import Projection, compose
 from edgefold.table_rows import row_layout, used_rows
@@ -26,8 +28,14 @@ def compose_weights(
     return {name: compose(source, layouts[name], maps) for name, source in sources.items()}
 
 
+def gated(weights: Mapping[str, Tensor], gates: HardConcreteGates, log_alpha: Tensor) -> dict[str, Tensor]:
+    """Composed weights times the gates of what they read, at this log_alpha."""
+    values = gates.evaluated(log_alpha)
+    return {name: gates.scale(name, weight, values) for name, weight in weights.items()}
+
+
 class Composition:
-    """The composed weights at one value of P and W.
+    """The composed weights at one value of P, W and the gates.
 
     Any number of forward passes may use them and any number of backward passes, recomputation under checkpointing
     included, may follow: the graph of the composition is kept apart from theirs, behind one autograd node. While
@@ -36,42 +44,56 @@ class Composition:
     """
 
     def __init__(
-        self, projections: Mapping[str, Tensor], sources: Mapping[str, Tensor], layouts: Mapping[str, Layout]
+        self,
+        projections: Mapping[str, Tensor],
+        sources: Mapping[str, Tensor],
+        layouts: Mapping[str, Layout],
+        gates: HardConcreteGates | None = None,
     ) -> None:
         self.held = False
-        self._tensors = (*projections.values(), *sources.values())
-        self._signature = _signature(self._tensors)
+        self._gates = gates
+        self._tensors = (*projections.values(), *sources.values(), *((gates.log_alpha,) if gates else ()))
+        self._signature = self._sign(self._tensors)
         # Detached, so that a step's backward pass ends here and the graph below is ours; detaching shares the version
         # counter, so torch still refuses a backward pass after P or W were changed in place.
         self._leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in self._tensors]
         self._sum: list[Tensor | None] = [None] * len(sources)
         self._reached = False
-        p, self._sources = self._leaves[: len(projections)], self._leaves[len(projections) :]
+        p, rest = self._leaves[: len(projections)], self._leaves[len(projections) :]
+        self._sources = rest[: len(sources)]
         self._maps = {name: Projection(leaf) for name, leaf in zip(projections, p, strict=True)}
         self._layouts = [layouts[name] for name in sources]
+        self._is_gated = [gates is not None and name in gates.places.parameters for name in sources]
         with self._undisturbed():
             outputs = compose_weights(
                 dict(zip(projections, p, strict=True)), dict(zip(sources, self._sources, strict=True)), layouts
             )
+            outputs = gated(outputs, gates, rest[-1]) if gates is not None else outputs
         self._outputs = list(outputs.values())
 
     def is_current(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether P and W are as they were.
+        """Whether P, W and the gates are as they were.
+
+        Args:
+            tensors: P, W and log_alpha.
 
         Torch counts changes in place. One made through `.data` is not counted, so gradients that were cleared after a
         backward pass are taken for a step, too.
         """
         cleared = self._reached and all(tensor.grad is None for tensor in self._tensors if tensor.requires_grad)
-        return not cleared and _signature(tensors) == self._signature
+        return not cleared and self._sign(tensors) == self._signature
+
+    def _sign(self, tensors: Sequence[Tensor]) -> tuple[object, ...]:
+        return (_signature(tensors), self._gates.signature() if self._gates is not None else ())
 
     def weights(self) -> tuple[Tensor, ...]:
-        """W~ of each source, in their order, joined to the autograd graph of P and W."""
+        """W~ of each source, in their order, joined to the autograd graph of P, W and the gates."""
         with self._undisturbed():
             weights: tuple[Tensor, ...] = _Junction.apply(self, *self._tensors)  # type: ignore[no-untyped-call]
         return weights
 
     def pull_back(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """From dL/dW~ to dL/dP and dL/dW; None for what is not trained, not used, or held."""
+        """From dL/dW~ to dL/dP, dL/dW and dL/dlog_alpha; None for what is not trained, not used, or held."""
         self._sum = [a if b is None else b if a is None else a + b for a, b in zip(self._sum, gradients, strict=True)]
         if self.held:
             return [None] * len(self._tensors)
@@ -104,7 +126,9 @@ class Composition:
         return [by_leaf.get(id(leaf)) for leaf in self._leaves]
 
     def _used_rows(self, index: int, gradient: Tensor) -> Tensor | None:
-        if _signature(self._tensors) != self._signature:  # then torch itself is to refuse, which it does on all rows
+        if self._is_gated[index]:
+            return None
+        if self._sign(self._tensors) != self._signature:  # then torch itself is to refuse, which it does on all rows
             return None
         return used_rows(gradient, self._layouts[index], self._maps)
 

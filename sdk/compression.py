@@ -1,68 +1,43 @@
 """compress(recipe, out): the job behind `edgefold compress`: teacher to folded student, resumable at any kill."""
 
-import dataclasses
-import json
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from edgefold.checkpoints import save_student
-from edgefold.dimensions import Dimension, trace
-from edgefold.distillation import Contrast, Objective, logits_of
-from edgefold.errors import GateError, InputError
-from edgefold.folding import fold
-from edgefold.recipes import Recipe, dump_recipe, load_recipe
-from edgefold.sparsity import sparsity_figures, weight_table
-from edgefold.staging import check_output_folder, staged_folder
-from edgefold.student_building import build_student
-from edgefold.students import Student
-from edgefold.tasks.batches import bare_batches
+from edgefold.compression_results import CompressionResult, save_result
+from edgefold.errors import InputError
+from edgefold.recipe_stages import Job
+from edgefold.recipes import Recipe
+from edgefold.stage_inputs import Augment, OpenedStage, open_stage, prepare
+from edgefold.stage_runs import StageEnd, resized, run_stage, weights_of
+from edgefold.staging import check_output_folder
 from edgefold.tasks.table import TASKS
-from edgefold.tasks.task import Splits, Task
-from edgefold.training import CompressionTrainer
-from edgefold.training_runs import (
-    CurvePoint,
-    Progress,
-    curve,
-    evaluate_every_epoch,
-    no_progress,
-    training_arguments,
-    use_threads,
-    watch,
-)
-from edgefold.vocabularies import trim_vocabulary, used_tokens
-
-FOLD_TOLERANCE = 1e-5
-TEACHER_CACHE_GIB = 4.0
-CALIBRATION_BATCH = 16
-
-
-@dataclass(frozen=True)
-class CompressionResult:
-    """A finished compression: the student's folder and what was measured on the way."""
-
-    student: Path
-    metrics: dict[str, float]
-    curve: list[CurvePoint] = field(default_factory=list)
-    dimensions: list[dict[str, Any]] = field(default_factory=list)
-    """Name, kind, old and new size of every resized dimension."""
-    weights: list[dict[str, Any]] = field(default_factory=list)
-    """Where there were penalties: name, shape, share of zeros of every matrix, and its rank if that was penalised."""
+from edgefold.trackers import check_trackers
+from edgefold.training_runs import Progress, no_progress, use_threads
+from edgefold.unfinished_runs import StageFolder, check_work_folder, start_work_folder
 
 
 def compress(
-    recipe: Recipe, out: str | Path, *, resume: bool = False, overwrite: bool = False, progress: Progress = no_progress
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+    augment: Augment | None = None,
 ) -> CompressionResult:
-    """Build, train, fold and save the student of a recipe.
+    """Build, train, fold and save the student of a recipe, stage after stage where it has some.
 
-    Checkpoints lie in a hidden sibling of `out` until the student stands whole in `out`; `resume` goes on from the last
-    complete one.
+    Checkpoints and finished stages lie in a hidden sibling of `out` until the student stands whole in `out`; `resume`
+    goes on from the last complete one.
+
+    Args:
+        augment: augment(examples) -> the examples to train with in the last stage, of the type that the task reads
+            (`Example` of a text and its label, ...); validation and test stay as they are. Give the same one to
+            `resume`, and let it give the same for the same.
 
     Raises:
         InputError: bad data or plan, an output that exists, or a resume with another recipe.
@@ -71,207 +46,85 @@ def compress(
     out = Path(out).absolute()
     check_output_folder(out, overwrite)
     recipe.check_paths()
-    if recipe.teacher_cache.folder is not None and not TASKS[recipe.task].is_cacheable:
-        raise InputError(
-            f"teacher_cache.folder cannot be used for {recipe.task}, whose examples change from epoch to epoch; leave "
-            "it out, so that the teacher runs in each step."
-        )
-    work = _check_work_folder(out, recipe, resume, overwrite)
-    use_threads(recipe.training.threads)
-    torch.manual_seed(recipe.training.seed)
+    for job in recipe.jobs:
+        _check(job)
+    work = check_work_folder(out, recipe, resume, overwrite)
     started = time.perf_counter()
-
-    task = TASKS[recipe.task]
-    processor, teacher = task.open_processor(recipe.teacher), task.open_teacher(recipe.teacher)
-    splits = task.read(recipe.data, teacher)
-    whole = (teacher, processor)
-    teacher, processor = _with_vocabulary(task, recipe, teacher, processor, splits)
-    train, validation, test = (
-        task.encode(examples, processor, recipe.data) for examples in (splits.train, splits.validation, splits.test)
-    )
-    collate = task.collator(processor, recipe.data, teacher)
+    stages = [_opener(job, augment if job is recipe.jobs[-1] else None) for job in recipe.jobs]
+    opened = stages[0]()
+    tokens = _examine(recipe, opened, stages[1:])
     if not resume:
-        _start_work_folder(work, recipe)
-    progress("calibrate", 0, 1, {})
-    begun = time.perf_counter()
-    batches = bare_batches(train, collate, CALIBRATION_BATCH, recipe.calibration.samples, task.label_names)
-    inputs = batches[(len(batches) - 1) // 2]
-    student = build_student(
-        teacher,
-        recipe.to_plan(),
-        inputs,
-        batches,
-        recipe.training.mode,
-        start=recipe.calibration.start,
-        importance=recipe.calibration.importance,
-        progress=lambda _, done, total, figures: progress("calibrate", done, total + 1, figures),
-    )
-    metrics = {"calibration_seconds": time.perf_counter() - begun}
-    if recipe.vocabulary is not None:
-        metrics["vocabulary_size"] = float(len(processor))
-    metrics |= _named("untrained", task.evaluate(student, validation, collate))
-    progress("calibrate", 1, 1, metrics)
+        start_work_folder(work, recipe)
+    ends: list[StageEnd] = []
+    for index, folder in enumerate(_folders(work, recipe)):
+        opened = stages[index]() if index else opened
+        inputs = prepare(opened, tokens)
+        before = ends[-1].lineage if ends else None
+        tell, is_last = _telling(progress, folder), index + 1 == len(stages)
+        ends.append(run_stage(opened, inputs, before, folder, resume, is_last, tell))
 
-    by_length = getattr(train, "lengths", None) is not None
-    trainer = CompressionTrainer(
-        student.train(),
-        teacher=teacher,
-        objective=to_objective(recipe),
-        args=training_arguments(recipe.training, work / "checkpoints", True, task.label_names, by_length),
-        train_dataset=train,
-        data_collator=collate,
-        teacher_cache_gib=recipe.teacher_cache.memory_gib if task.is_cacheable else 0.0,
-        teacher_cache_folder=recipe.teacher_cache.folder,
-    )
-    watch(trainer, "train", progress)
-    evaluate_every_epoch(trainer, lambda: task.evaluate(student, validation, collate))
-    begun = time.perf_counter()
-    trainer.train(resume_from_checkpoint=_last_checkpoint(work / "checkpoints") if resume else None)
-    metrics["training_seconds"] = time.perf_counter() - begun
-    student.eval().cpu()
-
-    plain = fold(student)
-    if recipe.penalties:
-        metrics |= sparsity_figures(fold(student, remove_dead=False), plain)
-    few = bare_batches(validation, collate, CALIBRATION_BATCH, 64, task.label_names)
-    metrics["fold_error"] = _fold_error(student, plain, few)
-    metrics |= _named("validation", task.evaluate(plain, validation, collate))
-    metrics |= _named("test", task.evaluate(plain, test, collate))
-    metrics |= _named("teacher_test", _measure_whole(task, *whole, splits, recipe))
-    metrics |= _compared(task, metrics)
+    metrics = _together(recipe, ends)
+    if tokens is not None:
+        metrics["vocabulary_size"] = float(len(inputs.processor))
     metrics["seconds"] = time.perf_counter() - started
-    dimensions = _resized(student, list(trace(teacher.cpu(), inputs).dimensions))
-    weights = weight_table(plain, _lowers_ranks(recipe)) if recipe.penalties else []
-    result = CompressionResult(out, metrics, curve(trainer), dimensions, weights)
-    _save(result, recipe, plain, processor, inputs, overwrite)
+    plain = ends[-1].plain
+    result = CompressionResult(
+        out,
+        metrics,
+        [point for end in ends for point in end.curve],
+        resized(ends[-1].lineage, inputs.teacher, inputs.example),
+        weights_of(plain, opened.job),
+    )
+    save_result(result, recipe, plain, inputs, work / "runs", overwrite)
     shutil.rmtree(work, ignore_errors=True)
     return result
 
 
-def to_objective(recipe: Recipe) -> Objective:
-    """The objective that a recipe's sections describe."""
-    settings = recipe.objective
-    contrast = Contrast(**settings.contrast.model_dump())
-    return Objective(**{**settings.model_dump(), "contrast": contrast}, penalties=recipe.to_penalties())
-
-
-def _check_work_folder(out: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Path:
-    """Where an unfinished run keeps its recipe and checkpoints."""
-    work = out.with_name(f".{out.name}.unfinished")
-    stored = work / "recipe.yaml"
-    if resume:
-        if not stored.is_file():
-            raise InputError(
-                f"There is no unfinished run of {out} to resume ({work} has no recipe); start it without --resume."
-            )
-        if load_recipe(stored) != recipe:
-            raise InputError(
-                f"The unfinished run in {work} has another recipe ({stored}); resume with that one or use --overwrite."
-            )
-    elif work.exists() and not overwrite:
+def _check(job: Job) -> None:
+    check_trackers(job.training.report_to)
+    if job.teacher_cache.folder is not None and not TASKS[job.task].is_cacheable:
         raise InputError(
-            f"An unfinished run of {out} lies in {work}; go on with --resume, or start anew with --overwrite."
+            f"teacher_cache.folder cannot be used for {job.task}, whose examples change from epoch to epoch; leave "
+            "it out, so that the teacher runs in each step."
         )
-    return work
 
 
-def _start_work_folder(work: Path, recipe: Recipe) -> None:
-    """Empty but for the recipe; made when the data have been read, so that bad input leaves nothing behind."""
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    dump_recipe(recipe, work / "recipe.yaml")
+def _opener(job: Job, augment: Augment | None) -> Callable[[], OpenedStage]:
+    """Opens a stage under its own threads and seed, the same in a run that goes on as in one that begins."""
+
+    def open_it() -> OpenedStage:
+        use_threads(job.training.threads)
+        torch.manual_seed(job.training.seed)
+        return open_stage(job, augment)
+
+    return open_it
 
 
-def _last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint; the Trainer writes trainer_state.json last, so a half-written one lacks it."""
-    complete = {}
-    for checkpoint in folder.glob("checkpoint-*"):
-        try:
-            complete[int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])] = checkpoint
-        except (OSError, ValueError, KeyError):
-            shutil.rmtree(checkpoint, ignore_errors=True)
-    return str(complete[max(complete)]) if complete else None
+def _examine(recipe: Recipe, first: OpenedStage, later: Sequence[Callable[[], OpenedStage]]) -> list[int] | None:
+    """Read all examples before any training; the tokens in use, where the recipe trims the vocabulary."""
+    tokens: set[int] = set()
+    for stage in (lambda: first, *later):
+        opened = stage()
+        if recipe.vocabulary is not None:
+            tokens |= opened.used_tokens(recipe.vocabulary.min_count)
+    use_threads(first.job.training.threads)
+    torch.manual_seed(first.job.training.seed)
+    return None if recipe.vocabulary is None else sorted(tokens)
 
 
-def _with_vocabulary(
-    task: Task, recipe: Recipe, teacher: torch.nn.Module, processor: Any, splits: Splits
-) -> tuple[torch.nn.Module, Any]:
-    """The pair as it is, or with the tokens of the training texts alone."""
-    if recipe.vocabulary is None:
-        return teacher, processor
-    if task.texts is None:
-        raise InputError(f"vocabulary: the task {recipe.task} has no texts to trim a vocabulary to; leave it out.")
-    tokens = used_tokens(processor, task.texts(splits.train), recipe.vocabulary.min_count)
-    return trim_vocabulary(teacher, processor, tokens)
+def _folders(work: Path, recipe: Recipe) -> list[StageFolder]:
+    return [StageFolder(work, stage.name) for stage in recipe.stages] or [StageFolder(work)]
 
 
-def _measure_whole(
-    task: Task, teacher: torch.nn.Module, processor: Any, splits: Splits, recipe: Recipe
-) -> dict[str, float]:
-    """The teacher's metrics on the test data, with its own, whole vocabulary."""
-    test = task.encode(splits.test, processor, recipe.data)
-    return task.evaluate(teacher.eval(), test, task.collator(processor, recipe.data, teacher))
+def _telling(progress: Progress, folder: StageFolder) -> Progress:
+    """Progress that names the stage."""
+    if not folder.stage:
+        return progress
+    return lambda what, done, total, figures: progress(f"{folder.stage} {what}", done, total, figures)
 
 
-def _compared(task: Task, metrics: Mapping[str, float]) -> dict[str, float]:
-    """How much of the teacher's quality on the test data is left, by the metric that counts."""
-    metric = task.metrics[0]
-    share = metric.share_of_teacher(metrics[f"test_{metric.name}"], metrics[f"teacher_test_{metric.name}"])
-    return {} if share is None else {"share_of_teacher": share}
-
-
-def _named(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    return {f"{prefix}_{name}": value for name, value in metrics.items()}
-
-
-def _fold_error(student: Student, plain: torch.nn.Module, batches: list[dict[str, torch.Tensor]]) -> float:
-    """The largest difference of the logits, relative to the largest logit; a gate: folding changes nothing."""
-    worst = 0.0
-    with torch.no_grad():
-        for batch in batches:
-            before, after = logits_of(student(**batch)), logits_of(plain(**batch))
-            worst = max(worst, float((before - after).abs().max() / before.abs().max()))
-    if not worst <= FOLD_TOLERANCE:
-        raise GateError(
-            f"Folding changed the student by {worst:.2e} (relative), more than {FOLD_TOLERANCE:.0e}; it was not saved."
-        )
-    return worst
-
-
-def _resized(student: Student, dimensions: list[Dimension]) -> list[dict[str, Any]]:
-    sizes = student.structure.sizes
-    return [
-        {"name": d.name, "kind": d.kind, "teacher_size": d.size, "student_size": sizes[d.name][1]}
-        for d in dimensions
-        if d.name in sizes
-    ]
-
-
-def _lowers_ranks(recipe: Recipe) -> bool:
-    return any(entry.nuclear_norm is not None for entry in recipe.penalties)
-
-
-def _save(
-    result: CompressionResult,
-    recipe: Recipe,
-    plain: torch.nn.Module,
-    processor: Any,
-    inputs: Mapping[str, torch.Tensor],
-    overwrite: bool,
-) -> None:
-    """The student's folder with the resolved recipe, metrics and training curve beside the model."""
-    lineage = {
-        "teacher": str(recipe.teacher.name),
-        "task": recipe.task,
-        "plan": recipe.to_plan().to_dicts(),
-        "metrics": result.metrics,
-        "versions": {name: version(name) for name in ("edgefold", "torch", "transformers")},
-    }
-    with staged_folder(result.student, overwrite) as folder:
-        save_student(plain, folder, inputs=inputs, tokenizer=processor, lineage=lineage, overwrite=True)
-        dump_recipe(recipe, folder / "recipe.yaml")
-        (folder / "metrics.json").write_text(json.dumps(result.metrics, indent=2) + "\n")
-        points = [dataclasses.asdict(point) for point in result.curve]
-        (folder / "training.json").write_text(
-            json.dumps({"curve": points, "dimensions": result.dimensions, "weights": result.weights}, indent=2) + "\n"
-        )
+def _together(recipe: Recipe, ends: Sequence[StageEnd]) -> dict[str, float]:
+    """The figures of the last stage, and those of the ones before it behind their names: pre-training/test_accuracy."""
+    earlier = zip(recipe.stages, ends[:-1], strict=False)
+    figures = {f"{stage.name}/{name}": value for stage, end in earlier for name, value in end.metrics.items()}
+    return figures | ends[-1].metrics

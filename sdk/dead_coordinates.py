@@ -88,11 +88,15 @@ def find_dead_coordinates(module: nn.Module, graph: DimensionGraph, inputs: Mapp
     return {name: torch.cat(found).sort().values for name, found in dead.items()}
 
 
-def _is_counted(graph: DimensionGraph, dimension: Dimension) -> bool:
-    """Whether a norm takes means along it, in which zeros count; or it is a bottleneck's, which may yet learn."""
+def is_normed(graph: DimensionGraph, dimension: Dimension) -> bool:
+    """Whether a norm takes means along it, in which zeros count."""
     sources = [graph.node_layouts.get(norm.source, ()) for norm in graph.norms]
-    normed = any(dimension.name in axis_names(layout[-1]) for layout in sources if layout)
-    return normed or all(CHILD in member.parameter.split(".") for member in dimension.members)
+    return any(dimension.name in axis_names(layout[-1]) for layout in sources if layout)
+
+
+def _is_counted(graph: DimensionGraph, dimension: Dimension) -> bool:
+    """Whether a norm counts it; or it is a bottleneck's, which may yet learn."""
+    return is_normed(graph, dimension) or all(CHILD in member.parameter.split(".") for member in dimension.members)
 
 
 def _candidates(

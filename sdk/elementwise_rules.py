@@ -18,9 +18,9 @@ def pointwise(tracer: AxisTracer, node: Node) -> Axes:
 
 
 def add(tracer: AxisTracer, node: Node) -> Axes:
-    """x + y is linear; x + 3 is not (it adds the vector of threes)."""
+    """x + y is linear; x + 3 is not (it adds the vector of threes), but x + 0, with which a sum() begins, is."""
     if not all(isinstance(arg, Node) for arg in node.args[:2]):
-        return pointwise(tracer, node)
+        return same(tracer, node) if node.args[1] == 0 else pointwise(tracer, node)
     operands, result = broadcast(tracer, node)
     _mark(tracer, node, [axis for i, axis in enumerate(result) if any(axes[i] == () for axes in operands)])
     return result

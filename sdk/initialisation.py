@@ -55,6 +55,7 @@ def start_student(
     factor_pairs: Sequence[FactorPair],
     batches: Sequence[Batch],
     eliminates: bool = False,
+    known: Mapping[str, Map] | None = None,
 ) -> StudentStart:
     """Calibrate and compute all starting values; float64 inside, the teacher's dtype at the end.
 
@@ -63,7 +64,9 @@ def start_student(
         emphasis: for those that are projected, what counts for the start: see `Project`.
         eliminates: whether selections keep what the readers would miss most once they are fitted to what is left (see
             `eliminate`); else what contributes most to them as they are.
+        known: maps that are given, and so need no calibration: those of an earlier student, heads already selected.
     """
+    known = known or {}
     projected = set(emphasis)
     tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
     tensors = {name: tensor.detach() for name, tensor in tensors.items() if name in graph.layouts}
@@ -81,14 +84,17 @@ def start_student(
     leaders = {name: heads for name in projected if (heads := leading_heads(graph, name))}
     maps: dict[str, Map] = {}
     for name, size in sizes.items():
-        if name in leaders:
+        if name in known:
+            maps[name] = known[name]
+        elif name in leaders:
             maps[name] = start_head_projection(graph, name, leaders[name], size, moments, tensors)
         elif name in projected:
             maps[name] = start_projection(graph, name, size, targets.axes, unscaled, emphasis[name], tensors)
         else:
             maps[name] = _selection(graph, name, size, moments, tensors, eliminates)
-    tensors |= _biases_with_lost_means(graph, maps, moments, tensors)
-    maps = for_kept_heads(maps, leaders)
+    whole = {name: map for name, map in maps.items() if name not in known or name not in leaders}
+    tensors |= _biases_with_lost_means(graph, whole, moments, tensors)
+    maps = for_kept_heads(maps, {name: heads for name, heads in leaders.items() if name not in known})
     weights = {
         name: compose(tensor.to("cpu", torch.float64), graph.layouts[name], maps) for name, tensor in tensors.items()
     }

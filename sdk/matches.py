@@ -18,6 +18,9 @@ class Match:
     """Its place in the teacher; empty where it is the same."""
     scale: Tensor | None = field(default=None, compare=False)
     """Of a norm: the factors (d,) of the teacher's output that the student has in the norm's readers instead."""
+    through: Tensor | None = field(default=None, compare=False)
+    """(teacher's d, d): what takes the teacher's value into the space that the dimension's map begins in, where the
+    student was made from an earlier student of this teacher."""
 
     @property
     def teacher_module(self) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from edgefold.dimensions import DimensionGraph, trace
 from edgefold.distillation import token_mask
 from edgefold.errors import InputError
-from edgefold.folding import fold
+from edgefold.folding import evaluate
 from edgefold.penalized_weights import Penalized, find_penalized, names_of_modules
 from edgefold.penalties import PENALTIES, ActivationL1, GroupLasso, Orthogonality, Penalty, WeightPenalty
 from edgefold.proximal_steps import ProximalSteps
@@ -89,7 +89,7 @@ def _graph(model: nn.Module) -> DimensionGraph | None:
     """Of the smaller architecture; None where there are no example inputs to trace it with."""
     if not isinstance(model, Student) or model.inputs is None:
         return None
-    return trace(fold(model, keep_slow_pairs=True, remove_dead=False).cpu(), model.inputs)
+    return trace(evaluate(model).eval().cpu(), model.inputs)
 
 
 def _check_trained(penalty: WeightPenalty, model: nn.Module, targets: Sequence[Penalized]) -> None:
@@ -97,9 +97,15 @@ def _check_trained(penalty: WeightPenalty, model: nn.Module, targets: Sequence[P
     touched = [name for target in targets for name in target.names if name in composed]
     if touched:
         assert isinstance(model, Student)
+        of_gates = model.gates is not None and touched[0] in model.gates.places.parameters
+        why, instead = (
+            ("gates multiply it", "Leave it out with where=...")
+            if of_gates
+            else (f"in mode {model.mode!r} it is composed anew", 'Build the student with mode="weights"')
+        )
         raise InputError(
-            f"{penalty} cannot take proximal steps on {touched[0]}: in mode {model.mode!r} it is composed anew in "
-            'every step. Build the student with mode="weights", or give the penalty proximal=False.'
+            f"{penalty} cannot take proximal steps on {touched[0]}: {why} in every step. {instead}, or give the "
+            "penalty proximal=False."
         )
 
 

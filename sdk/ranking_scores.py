@@ -1,4 +1,4 @@
-"""The area under the ROC curve; plain Python."""
+"""Scores of rankings: the area under the ROC curve, and how far two rankings agree; plain Python."""
 
 from collections.abc import Sequence
 
@@ -19,3 +19,19 @@ def area_under_curve(scores: Sequence[float], is_positive: Sequence[bool]) -> fl
     positives = sum(is_positive)
     pairs = positives * (len(scores) - positives)
     return (rank_sum - positives * (positives + 1) / 2) / pairs if pairs else None
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's: Pearson's correlation of the ranks, ties having their mean; None where one of them never varies."""
+    ranks = [_ranks(values) for values in (first, second)]
+    centred = [[rank - sum(each) / len(each) for rank in each] for each in ranks if each]
+    norms = [sum(value * value for value in each) ** 0.5 for each in centred]
+    if len(centred) < 2 or not all(norms):
+        return None
+    product = float(sum(a * b for a, b in zip(*centred, strict=True)))
+    return product / float(norms[0] * norms[1])
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    ordered = sorted(values)
+    return [ordered.index(value) + (ordered.count(value) + 1) / 2 for value in values]

@@ -26,16 +26,28 @@ class SplitData(Section):
         """Of each split, in this order."""
         return {split: getattr(self, split) for split in SPLITS}
 
-    def check_paths(self) -> None:
+    def check_paths(self, section: str = "data") -> None:
         """Refuse, before any work is done, data that are not there.
 
         Raises:
-            InputError: naming the key and the path.
+            InputError: naming the key, in `section`, and the path.
         """
         for key, path in self.paths.items():
             if not (path.is_file() or (self.may_be_folders and path.is_dir())):
                 what = "does not exist" if self.may_be_folders else "is not a file"
-                raise InputError(f"data.{key}: {path} {what}; relative paths start at the recipe's folder.")
+                raise InputError(f"{section}.{key}: {path} {what}; relative paths start at the recipe's folder.")
+
+
+class AugmentationSettings(Section):
+    """Copies of the training texts in which words are replaced by near ones (after Jiao et al., 2020)."""
+
+    copies: Count = 1
+    """Of every text, beside the text itself; each has its label."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """Of the words that are one token, how many are replaced."""
+    neighbours: Count = 15
+    """From how many of the nearest words, by the teacher's word embeddings, the replacement is drawn."""
+    seed: Annotated[int, Field(strict=True, ge=0)] = 0
 
 
 class TextData(SplitData):
@@ -47,6 +59,8 @@ class TextData(SplitData):
     """Column of the label."""
     max_length: Length = 128
     """Tokens kept of each text."""
+    augmentation: AugmentationSettings | None = None
+    """Of the training texts alone; leave it out to train with them as they are."""
 
 
 class TaggedData(SplitData):

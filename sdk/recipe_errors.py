@@ -10,7 +10,7 @@ from edgefold.recipe_yaml import YamlDocument
 
 Location = Sequence[int | str]
 Forms = Mapping[str, type[BaseModel]]
-"""Keys of the recipe whose section has several forms -> the form that this recipe asks for."""
+"""Dotted keys of sections that have several forms -> the form that this recipe asks for."""
 
 
 def describe_errors(
@@ -18,7 +18,11 @@ def describe_errors(
 ) -> str:
     """One sentence for each error, in the order of the file."""
     sentences = []
-    for item in error.errors():
+    errors = error.errors()
+    places = {item["loc"] for item in errors}
+    for item in errors:
+        if item["loc"][:1] == ("stages",) and item["loc"][2:] in places:  # a stage has it from the recipe
+            continue
         line = document.line(item["loc"]) if document else None
         sentences.append((line or 0, f"{f'line {line}: ' if line else ''}{_describe(item, model, forms)}"))
     texts = list(dict.fromkeys(text for _, text in sorted(sentences, key=lambda pair: pair[0])))
@@ -57,10 +61,10 @@ def dotted(location: Location) -> str:
 
 def known_keys(model: type[BaseModel], location: Location, forms: Forms) -> list[str]:
     """The keys of the section that a location stands for."""
-    for part in location:
+    for depth, part in enumerate(location, 1):
         if isinstance(part, str):
             field = model.model_fields.get(part)
-            model = forms.get(part) or (field and _model_of(field.annotation)) or model
+            model = forms.get(dotted(location[:depth])) or (field and _model_of(field.annotation)) or model
     return list(model.model_fields)
 
 

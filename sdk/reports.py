@@ -5,7 +5,7 @@ import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -15,12 +15,29 @@ from edgefold.staging import staged_file
 
 SAMPLES_FOR_P99 = 662
 """LoadGen's minimum for a 99th percentile by early stopping; below it, none is stated."""
+THROTTLED_BELOW = 0.95
+"""Share of its first clock under load below which a core is said to have been throttled."""
 CONTENDED_ABOVE = 1.1
 """Wall time over CPU time of a single-threaded run above which somebody else had the core."""
 BOOTSTRAP_ROUNDS = 2000
 CLEAR_FROM_BLOCKS = 6
 """With fewer, all block ratios fall on one side of 1 by chance more often than 5 % of the time: 2 / 2**5 = 6 %."""
 Basis = Literal["cpu", "wall"]
+
+
+class JetsonState(BaseModel):
+    """What decides about a Jetson's speed beside its load."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    l4t: str | None
+    jetpack: str | None
+    """As far as L4T tells it."""
+    power_mode: str | None
+    """What nvpmodel is set to."""
+    clocks_locked: bool | None
+    """Whether jetson_clocks holds them at their highest; None where it did not tell."""
 
 
 class DeviceState(BaseModel):
@@ -39,6 +56,54 @@ class DeviceState(BaseModel):
     versions: dict[str, str]
     taken_at: str
     """ISO 8601, UTC."""
+    emulated: bool = False
+    """Whether programs run there under emulation, so that their times say nothing."""
+    jetson: JetsonState | None = None
+
+
+class Power(BaseModel):
+    """A board's power while it idled and while one model ran back to back, as its own monitor gave it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    rails: tuple[str, ...]
+    """Whose sum it is."""
+    idle_w: tuple[float, ...] = Field(min_length=1)
+    load_w: tuple[float, ...] = Field(min_length=1)
+    seconds: float
+    """Length of the window under load,"""
+    runs: int = Field(ge=1)
+    """and the runs in it."""
+    cpu_mhz: tuple[int, ...]
+    """Clock of the fastest core at each sample under load."""
+    gpu_mhz: tuple[int, ...]
+    hottest_c: tuple[float, ...]
+    """The hottest sensor at each sample under load."""
+
+    @property
+    def gross_j(self) -> float:
+        """Energy of one run, mean P_load * T / N."""
+        return fmean(self.load_w) * self.seconds / self.runs
+
+    @property
+    def net_j(self) -> float:
+        """Energy of one run above what the board takes anyway, (mean P_load - mean P_idle) * T / N."""
+        return (fmean(self.load_w) - fmean(self.idle_w)) * self.seconds / self.runs
+
+    @property
+    def throttled(self) -> bool:
+        """Whether the fastest core's clock fell under load, and stayed lower: the last quarter against the first."""
+        quarter = len(self.cpu_mhz) // 4
+        if not quarter:
+            return False
+        return median(self.cpu_mhz[-quarter:]) < THROTTLED_BELOW * median(self.cpu_mhz[:quarter])
+
+    def __str__(self) -> str:
+        return (
+            f"{self.gross_j * 1e3:.2f} mJ a run, {self.net_j * 1e3:.2f} mJ above idle ({fmean(self.load_w):.2f} W "
+            f"under load, {fmean(self.idle_w):.2f} W idle, {' + '.join(self.rails)}, {len(self.load_w)} samples in "
+            f"{self.seconds:.1f} s){', THROTTLED: the clock fell under load' if self.throttled else ''}"
+        )
 
 
 class Report(BaseModel):
@@ -50,6 +115,8 @@ class Report(BaseModel):
     label: str
     runtime: str
     device: str
+    address: str | None = None
+    """Of the machine that `device` belongs to, as in ssh://user@host; None for this one."""
     precision: str
     model_sha256: str | None
     batch_size: int
@@ -67,6 +134,8 @@ class Report(BaseModel):
     """Threads, spinning, providers: what the session reports of itself."""
     before: DeviceState
     after: DeviceState
+    power: Power | None = None
+    """Where the device tells it."""
 
     @model_validator(mode="after")
     def _one_of_each_per_run(self) -> "Report":
@@ -74,6 +143,11 @@ class Report(BaseModel):
         if not runs == cpu == blocks:
             raise ValueError(f"{runs} wall times, {cpu} CPU times and {blocks} block numbers; each run has one of each")
         return self
+
+    @property
+    def where(self) -> str:
+        """The device in words, as in "cpu of ssh://user@host"."""
+        return f"{self.device} of {self.address}" if self.address else self.device
 
     @property
     def p50_s(self) -> float:
@@ -127,6 +201,9 @@ class Report(BaseModel):
             "cpu_p50_s": self.cpu_p50_s,
             "throughput": self.throughput,
             "contended": self.contended,
+            "energy_j": self.power.gross_j if self.power else None,
+            "energy_above_idle_j": self.power.net_j if self.power else None,
+            "throttled": self.power.throttled if self.power else None,
         }
 
     def __str__(self) -> str:
@@ -134,13 +211,14 @@ class Report(BaseModel):
         p99 = f"{self.p99_s * 1e3:.3f} ms" if self.p99_s is not None else f"not stated below {SAMPLES_FOR_P99} runs"
         return "\n".join(
             (
-                f"{self.label}: {self.runtime} on {self.device}, {self.precision}, batch {self.batch_size}",
+                f"{self.label}: {self.runtime} on {self.where}, {self.precision}, batch {self.batch_size}",
                 f"  p50 {self.p50_s * 1e3:.3f} ms (95 % interval {low * 1e3:.3f} to {high * 1e3:.3f}), "
                 f"p90 {self.p90_s * 1e3:.3f} ms, p99 {p99}",
                 f"  CPU time p50 {self.cpu_p50_s * 1e3:.3f} ms, throughput {self.throughput:.1f} samples/s, "
                 f"{len(self.times_s)} runs after {self.warmup_runs} of warm-up",
                 f"  threads {self.settings.get('threads')}, spinning {self.settings.get('spinning')}, "
                 f"contended: {_said(self.contended)}",
+                *([f"  energy {self.power}"] if self.power else []),
             )
         )
 

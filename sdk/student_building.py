@@ -12,8 +12,11 @@ from edgefold.bottlenecks import add_bottlenecks
 from edgefold.calibration import Batch
 from edgefold.dimensions import Dimension, DimensionGraph, check_inputs, trace
 from edgefold.errors import InputError
+from edgefold.gate_settings import Gates
+from edgefold.gate_targets import check_gates, make_gates
 from edgefold.hardware_sizes import warn_of_odd_sizes
 from edgefold.initialisation import start_student
+from edgefold.known_maps import find_known_maps
 from edgefold.layouts import layout_names
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
 from edgefold.mask_steps import MaskStep
@@ -41,6 +44,8 @@ def build_student(
     importance: str = "energy",
     progress: Progress | None = None,
     graph: DimensionGraph | None = None,
+    previous: Student | None = None,
+    gates: Gates | None = None,
 ) -> Student:
     """Copy the teacher under a plan; the teacher is not modified.
 
@@ -57,10 +62,13 @@ def build_student(
             costs whole second moments.
         progress: progress("start", layers done, of all, figures of the last one).
         graph: of the teacher, where it has been traced already.
+        previous: a student under the same plan, of another teacher, whose maps are taken instead of calibrated ones
+            (see `edgefold.carrying`).
+        gates: on dimensions of the student that the plan makes, which training closes one by one; see `Gates`.
 
     Raises:
-        InputError: the plan does not fit the model, the architecture cannot be built at these sizes, or calibration
-            is bad.
+        InputError: the plan or the gates do not fit the model, the architecture cannot be built at these sizes, or
+            calibration is bad.
     """
     if mode not in MODES:
         raise InputError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}.")
@@ -74,6 +82,7 @@ def build_student(
             f"{mode!r} does not do; use start='sequential' and mode='weights', or importance='energy'."
         )
     masking = masking_steps(plan, mode)
+    check_gates(gates, masking)
     check_inputs(inputs)
     batches = list(calibration)
     reduced = restructure(teacher, plan, inputs)
@@ -87,7 +96,8 @@ def build_student(
     factor_pairs = find_factor_pairs(resized.module, [step for step in plan.steps if isinstance(step, LowRank)])
     emphasis = _emphasis(graph, plan, reduced.module)
     eliminates = importance == "elimination"
-    plain = start_student(reduced.module, graph, resized.sizes, emphasis, factor_pairs, batches, eliminates)
+    known = find_known_maps(graph, previous, resized.sizes) if previous else {}
+    plain = start_student(reduced.module, graph, resized.sizes, emphasis, factor_pairs, batches, eliminates, known)
     _load(resized.module, _without_constants(plain.weights, resized.module, graph, new_sizes))
     factorized = tuple(FactorPair(name, left.shape[1]) for name, (left, _) in plain.factors.items())
     warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factorized))
@@ -115,6 +125,7 @@ def build_student(
             )
             _load(resized.module, refitted)
     masks = start_masks(resized.module, student_graph, masked, batches)
+    made = make_gates(resized.module, student_graph, inputs, gates) if gates is not None else None
     steps = [step for step in plan.steps if isinstance(step, Bottleneck)]
     structure = Structure(
         plan,
@@ -128,7 +139,7 @@ def build_student(
         resized.is_graph,
     )
     finder = MatchFinder(graph, resized.module, reduced, plain.scales)
-    student = Student(resized.module, structure, plain, finder.hidden(), mode, masks, inputs)
+    student = Student(resized.module, structure, plain, finder.hidden(), mode, masks, inputs, made)
     student.entrance, student.attentions = finder.entrance(), finder.attentions(plain.maps)
     return student.train(teacher.training)
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from edgefold.attribute_edits import AttributeEdit
-from edgefold.compositions import Composition, compose_weights
+from edgefold.compositions import Composition, compose_weights, gated
 from edgefold.errors import InputError
+from edgefold.gates import HardConcreteGates
 from edgefold.graph_taps import remove_taps
 from edgefold.initialisation import StudentStart
 from edgefold.layouts import Layout, layout_names
@@ -19,7 +20,7 @@ from edgefold.low_rank import FactorPair
 from edgefold.masks import Masks
 from edgefold.matches import AttentionMatch, Match
 from edgefold.plans import Plan
-from edgefold.projections import Projection, Selection
+from edgefold.projections import Map, Projection, Selection
 from edgefold.reachability import keep_reachable
 from edgefold.tied_state import keep_tied_once
 from edgefold.weight_slots import WeightSlot, find_slots
@@ -61,6 +62,7 @@ class Student(nn.Module):
     is composed, W~ = P_b^T W P_a, at the first forward pass after P or W have changed, so once a step, and stands in
     its place until then; "projection" trains the projections and the small norms alone (Low-Rank Clone, 2025), "all"
     trains the teacher's weights W as well. Masks hold some of the smaller weights at zero, in mode "weights" alone.
+    Gates multiply the weights that read gated dimensions, in every mode, as part of that composition.
     """
 
     edgefold_unfolded = True
@@ -74,12 +76,14 @@ class Student(nn.Module):
         mode: str = "weights",
         masks: Masks | None = None,
         inputs: Mapping[str, Tensor] | None = None,
+        gates: HardConcreteGates | None = None,
     ) -> None:
         super().__init__()
         self.inputs = {name: value.detach().cpu() for name, value in inputs.items()} if inputs else None
         """Example inputs, with which fold and penalties trace the smaller architecture."""
         self.module = module
         self.masks = masks or Masks()
+        self.gates = gates
         self.structure = structure
         self.matches = matches
         self.entrance: Match | None = None
@@ -102,20 +106,32 @@ class Student(nn.Module):
         named = signature(module.forward).parameters.values()
         self._takes_labels = any(each.name == "labels" or each.kind is each.VAR_KEYWORD for each in named)
         self._composition: Composition | None = None
-        if mode != "weights":
-            self._keep_sources(start.sources)
+        self._source_layouts: dict[str, Layout] = {}
+        if mode != "weights" or gates is not None:
+            self._keep_sources({} if mode == "weights" else start.sources)
             self.refresh()
 
     def _keep_sources(self, sources: Mapping[str, Tensor]) -> None:
-        """Hold the teacher's weights in place of the small ones, and freeze what is not to be trained."""
-        self.slots = find_slots(self.module, sources)
+        """Hold the teacher's weights in place of the small ones, and what only gates multiply as it is; freeze what is
+        not to be trained."""
+        own = [name for name in (self.gates.places.parameters if self.gates else ()) if name not in sources]
+        self._source_layouts = {**{name: self.layouts[name] for name in sources}, **dict.fromkeys(own, ())}
+        self.slots = find_slots(self.module, [*sources, *own])
+        if self.mode == "projection":
+            self._freeze(sources)
         for slot in self.slots:
-            trained = self.mode == "all" and slot.is_parameter
-            self.sources[_key(slot.name)] = nn.Parameter(sources[slot.name].clone(), requires_grad=trained)
+            value = sources.get(slot.name)
+            held = _value(self.module, slot.name)
+            trained = held.requires_grad if value is None else self.mode == "all" and slot.is_parameter
+            value = (held.detach() if value is None else value).clone()
+            self.sources[_key(slot.name)] = nn.Parameter(value, requires_grad=trained)
             slot.empty(self.module)
+
+    def _freeze(self, sources: Mapping[str, Tensor]) -> None:
+        """Of what is not composed from projections, norms alone are trained."""
         for name, parameter in self.module.named_parameters():
-            if self.mode == "projection" and name in self.layouts and not self._is_projected(self.layouts[name]):
-                parameter.requires_grad_(False)  # what remains of the projected ones are norms
+            if name not in sources and name in self.layouts and not self._is_projected(self.layouts[name]):
+                parameter.requires_grad_(False)
 
     def _is_projected(self, layout: Layout) -> bool:
         return any(_key(name) in self.projections for name in layout_names(layout))
@@ -125,6 +141,13 @@ class Student(nn.Module):
         key = _key(dimension)
         return self.projections[key] if key in self.projections else None  # noqa: SIM401 (ParameterDict.get is untyped)
 
+    def maps(self) -> dict[str, Map]:
+        """The map of every resized dimension, as trained by now; float64, on the CPU."""
+        found: dict[str, Map] = {
+            _name(key): Projection(matrix.detach().to("cpu", torch.float64)) for key, matrix in self.projections.items()
+        }
+        return found | {name: Selection(indices) for name, indices in self.selections.items()}
+
     def mapped(self, value: Tensor, dimension: str) -> Tensor:
         """A value of the teacher, (..., d) along a dimension, taken into the student's space: (..., p)."""
         if dimension in self.selections:
@@ -133,15 +156,18 @@ class Student(nn.Module):
         return value if projection is None else value @ projection
 
     def composed(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-        """The smaller weights that follow from projections and the teacher's weights, each time anew.
+        """The smaller weights that follow from projections, the teacher's weights and gates, each time anew.
 
-        Empty in mode "weights"; with a dtype, computed on the CPU in that precision.
+        Empty in mode "weights" without gates; with a dtype, computed on the CPU in that precision.
         """
         projections, sources = (
             {_name(key): tensor.to("cpu", dtype) if dtype else tensor for key, tensor in tensors.items()}
             for tensors in (self.projections, self.sources)
         )
-        return compose_weights(projections, sources, self.layouts)
+        weights = compose_weights(projections, sources, self._source_layouts)
+        if self.gates is None:
+            return weights
+        return gated(weights, self.gates, self.gates.log_alpha.to("cpu", dtype) if dtype else self.gates.log_alpha)
 
     def weights(self) -> dict[str, Tensor]:
         """The weights of the smaller architecture by name, as trained or as composed for this step."""
@@ -151,15 +177,16 @@ class Student(nn.Module):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def refresh(self) -> None:
-        """Compose the weights if P or W have changed since they were; forward does it by itself."""
+        """Compose the weights if P, W or gates have changed since they were; forward does it by itself."""
         if not self.slots:
             return
-        tensors = [*self.projections.values(), *self.sources.values()]
+        alphas = [] if self.gates is None else [self.gates.log_alpha]
+        tensors = [*self.projections.values(), *self.sources.values(), *alphas]
         if self._composition is None or not self._composition.is_current(tensors):
             projections, sources = (
                 {_name(key): tensor for key, tensor in held.items()} for held in (self.projections, self.sources)
             )
-            self._composition = Composition(projections, sources, self.layouts)
+            self._composition = Composition(projections, sources, self._source_layouts, self.gates)
             for slot, weight in zip(self.slots, self._composition.weights(), strict=True):
                 slot.install(self.module, weight)
 
@@ -179,7 +206,8 @@ class Student(nn.Module):
         if "labels" in kwargs and not self._takes_labels:
             del kwargs["labels"]
         outputs: object = self.module(*args, **kwargs)
-        return outputs if self.slots else keep_reachable(outputs, list(self.projections.values()))
+        beside = [] if self.slots else list(self.projections.values())
+        return keep_reachable(outputs, beside if self.gates is None else [*beside, self.gates.multipliers])
 
     def activation_checkpointing_enable(self, *args: object, **kwargs: object) -> None:
         """As the Hugging Face model's own method; transformers.Trainer calls it.

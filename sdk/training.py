@@ -17,6 +17,7 @@ from edgefold.distillation.terms import Distillation, maps_between
 from edgefold.distillation.tokenizer_agreement import check_tokenizers
 from edgefold.errors import InputError
 from edgefold.fingerprints import fingerprint_data, fingerprint_model
+from edgefold.gate_schedule import GateSchedule, give_own_rates
 from edgefold.mask_schedule import MaskSchedule
 from edgefold.penalty_terms import PenaltyTerms
 from edgefold.students import Student
@@ -89,6 +90,9 @@ class CompressionTrainer(Trainer):
         self.distillation = self._compare(student, inputs)
         if isinstance(student, Student) and len(student.masks):
             self.add_callback(MaskSchedule(student))
+        self.gates = student.gates if isinstance(student, Student) else None
+        if self.gates is not None:
+            self.add_callback(GateSchedule(self.gates))
         self._is_attached = False
         self._terms: dict[str, float] = defaultdict(float)
         self._term_steps = 0
@@ -125,12 +129,14 @@ class CompressionTrainer(Trainer):
             return super().train(*args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """As the Trainer's; each step ends with the proximal steps of the penalties."""
-        is_new = self.optimizer is None
+        """As the Trainer's; each step ends with the proximal steps of the penalties, and gates have their own rates."""
+        is_new = self.optimizer is None or not self._is_attached
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
-        if self.penalties.proximal is not None and (is_new or not self._is_attached):
+        if is_new and self.gates is not None:
+            give_own_rates(optimizer, self.gates, self.lr_scheduler is not None)
+        if is_new and self.penalties.proximal is not None:
             self.penalties.proximal.attach(optimizer, lambda: (self.state.global_step, self.state.max_steps))
-            self._is_attached = True
+        self._is_attached = True
         return optimizer
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
@@ -159,6 +165,7 @@ class CompressionTrainer(Trainer):
         teacher = self._teacher_outputs(inputs, ids) if self.objective.needs_teacher else None
         terms |= self.distillation.terms(seen, teacher, inputs, inputs.get(self.label_names[0]))
         terms |= self.penalties.values(student, seen.hidden, views)
+        terms |= {"gates": self.gates.lagrangian()} if self.gates is not None else {}
         self._record(terms)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         return (loss, seen.outputs) if return_outputs else loss
@@ -197,11 +204,17 @@ class CompressionTrainer(Trainer):
             self._terms[name] += float(term.detach())
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Adds the mean of each term of the loss since the last log, as loss_task, loss_logits, ..."""
+        """Adds the mean of each term of the loss since the last log, as loss_task, loss_logits, ..., and gates_share,
+        the share of the parameters that their gates leave, expected or settled."""
         if self._term_steps and "loss" in logs:
             logs |= {f"loss_{name}": value / self._term_steps for name, value in self._terms.items()}
             self._terms.clear()
             self._term_steps = 0
+            if self.gates is not None:
+                settled = self.gates.is_settled
+                logs["gates_share"] = (
+                    self.gates.kept_share() if settled else float(self.gates.expected_share().detach())
+                )
         super().log(logs, *args, **kwargs)
 
 

@@ -34,6 +34,8 @@ class CurvePoint:
     step: int
     epoch: float
     figures: dict[str, float]
+    stage: str = ""
+    """Of a recipe with several."""
 
 
 def training_arguments(
@@ -42,12 +44,14 @@ def training_arguments(
     checkpoints: bool,
     label_names: Sequence[str] = ("labels",),
     by_length: bool = True,
+    name: str | None = None,
 ) -> TrainingArguments:
-    """AdamW, linear schedule with warm-up, batches of like length; nothing reported anywhere."""
+    """AdamW, linear schedule with warm-up, batches of like length; `name` is what trackers call the run."""
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
         per_device_eval_batch_size=64,
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup_ratio,
@@ -63,7 +67,8 @@ def training_arguments(
         label_names=list(label_names),
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
-        report_to=[],
+        report_to=list(settings.report_to),
+        run_name=name,
         disable_tqdm=True,
     )
 
@@ -112,13 +117,14 @@ class _Watcher(TrainerCallback):
         self._progress(self._stage, state.global_step, state.max_steps, self._figures)
 
 
-def curve(trainer: Trainer) -> list[CurvePoint]:
+def curve(trainer: Trainer, stage: str = "") -> list[CurvePoint]:
     """What was logged, in order of steps."""
     return [
         CurvePoint(
             int(entry["step"]),
             float(entry["epoch"]),
             {name: float(value) for name, value in entry.items() if name not in ("step", "epoch")},
+            stage,
         )
         for entry in trainer.state.log_history
         if any(map(_is_shown, entry))

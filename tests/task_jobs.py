@@ -67,6 +67,30 @@ def write_texts(folder: Path) -> None:
         (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
 
 
+def write_stages(folder: Path) -> Path:
+    """pretrained/ (masked tokens and pairs) and classifier/, of one architecture; *.txt, and their lines as *.csv.
+
+    The decoder of masked tokens is no part of the embeddings, so that the residual stream can be projected.
+    """
+    import torch
+    from transformers import BertConfig, BertForPreTraining, BertForSequenceClassification
+
+    write_texts(folder)
+    for split in ("train", "validation", "test"):
+        lines = (folder / f"{split}.txt").read_text().splitlines()
+        rows = [f"{line},{index % 2}" for index, line in enumerate(lines)]
+        (folder / f"{split}.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    torch.manual_seed(0)
+    for name, kind in (("pretrained", BertForPreTraining), ("classifier", BertForSequenceClassification)):
+        model = kind(BertConfig(**SIZES, tie_word_embeddings=False))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+        model.save_pretrained(folder / name)
+        make_tokenizer().save_pretrained(folder / name)
+    return folder
+
+
 def interrupt_and_resume(recipe: Path, out: Path) -> Any:
     """Stop the job at a step after its first checkpoint, and let --resume end it; returns the result."""
     from edgefold.compression import compress

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from edgefold.artifacts import TensorSpec
 from edgefold.errors import InputError
 from edgefold.reports import Report, paired_ratio
-from edgefold.runtimes import benchmark, benchmark_together, benchmarking
+from edgefold.runtimes import benchmark, benchmark_together
+from edgefold.runtimes.agent import measuring
 
 INPUTS = {"input_ids": np.ones((3, 8), np.int64)}
 
@@ -78,7 +79,7 @@ class ScriptedSession:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(benchmarking, "time", clock)
+    monkeypatch.setattr(measuring, "time", clock)
     return clock
 
 
@@ -139,7 +140,7 @@ def test_warm_up_ends_although_the_times_never_settle(clock: Clock) -> None:
     growing = [1e-3 * 1.1**step for step in range(200)]
     report = benchmark(ScriptedSession("a", clock, [], *growing), INPUTS, min_duration_s=0, min_runs=1)
     warmed_up = sum(growing[: report.warmup_runs])
-    assert benchmarking.WARMUP_LIMIT_S <= warmed_up <= 1.2 * benchmarking.WARMUP_LIMIT_S
+    assert measuring.WARMUP_LIMIT_S <= warmed_up <= 1.2 * measuring.WARMUP_LIMIT_S
 
 
 def test_warm_up_takes_at_least_the_time_that_was_asked_for(clock: Clock) -> None:

@@ -16,15 +16,10 @@ from edgefold.checkpoints import load_student
 from edgefold.compression import compress
 from edgefold.errors import InputError
 from edgefold.penalty_settings import PenaltyEntry
-from edgefold.recipes import (
-    ContrastSettings,
-    ObjectiveSettings,
-    PlanStep,
-    Recipe,
-    TeacherCacheSettings,
-    VocabularySettings,
-    load_recipe,
-)
+from edgefold.recipe_objective import ContrastSettings, ObjectiveSettings
+from edgefold.recipe_plan import PlanStep
+from edgefold.recipe_training import TeacherCacheSettings, VocabularySettings
+from edgefold.recipes import Recipe, load_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -158,18 +153,6 @@ def test_a_killed_run_resumes_to_the_same_student(recipe: Recipe, job: Path, tmp
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert last[0]["eval_accuracy"] == last[1]["eval_accuracy"]
     assert not (tmp_path / ".killed.unfinished").exists()
-
-
-def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
-    from edgefold.compression import _last_checkpoint
-
-    for step, state in ((5, '{"global_step": 5}'), (10, '{"global_st')):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        (folder / "trainer_state.json").write_text(state)
-    (tmp_path / "checkpoint-15").mkdir()
-    assert _last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-5")
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-5"]
 
 
 def test_labels_that_the_teacher_does_not_know_are_refused(recipe: Recipe, job: Path, tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 from edgefold.artifacts import TensorSpec
 from edgefold.errors import InputError
 from edgefold.reports import DeviceState
-from edgefold.runtimes import devices, example_inputs, read_device_state
-from edgefold.runtimes.devices import instruction_sets
+from edgefold.runtimes import example_inputs, read_device_state
+from edgefold.runtimes.agent import facts
+from edgefold.runtimes.devices import instruction_sets, is_emulated
 
 X86 = """\
 processor\t: 0
@@ -45,7 +46,7 @@ def test_instruction_sets_of_the_first_core(cpuinfo: str, found: tuple[str, ...]
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> DeviceState:
-    monkeypatch.setattr(devices, "_read", lambda path: files.get(str(path), ""))
+    monkeypatch.setattr(facts, "_read", lambda path: files.get(path, ""))
     return read_device_state()
 
 
@@ -74,16 +75,33 @@ def test_the_governor_is_none_where_there_is_no_such_file(monkeypatch: pytest.Mo
     assert pretend(monkeypatch, {}).governor is None
 
 
+@pytest.mark.parametrize(
+    ("architecture", "kernel", "emulated"),
+    [
+        ("x86_64", "x86_64", False),
+        ("aarch64", "x86_64", True),
+        ("x86_64", "aarch64", True),
+        ("aarch64", "", False),
+        ("i686", "x86_64", False),
+        ("armv8l", "aarch64", False),
+        ("riscv64", "x86_64", True),
+    ],
+)
+def test_programs_of_another_architecture_are_emulated(architecture: str, kernel: str, emulated: bool) -> None:
+    assert is_emulated(architecture, kernel) is emulated
+
+
 def test_this_machine_can_be_read_and_the_state_survives_json() -> None:
     state = read_device_state()
     assert state.cores >= 1
     assert state.processor
+    assert not state.emulated
     assert {"edgefold", "numpy", "onnxruntime"} <= set(state.versions)
     assert DeviceState.model_validate_json(state.model_dump_json()) == state
 
 
 def test_a_file_that_is_not_there_reads_as_empty(tmp_path: Path) -> None:
-    assert devices._read(tmp_path / "nowhere") == ""
+    assert facts._read(str(tmp_path / "nowhere")) == ""
 
 
 SPECS = [

@@ -129,6 +129,19 @@ def test_gating_and_scalar_shift_forbid_projection_but_not_selection() -> None:
         assert [d.kind for d in trace(model, {"x": torch.randn(3, 4)}) if d.size == 6] == ["permutation"]
 
 
+def test_a_sum_that_python_begins_at_zero_is_linear() -> None:
+    class Summed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tables = nn.ModuleList(nn.Embedding(3, 6) for _ in range(2))
+            self.down = nn.Linear(6, 2)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.down(sum(table(ids) for table in self.tables))
+
+    assert trace(Summed(), {"ids": torch.tensor([0, 1, 2])})["hidden"].kind == "linear"
+
+
 def test_unknown_names_are_told_the_known_ones() -> None:
     graph = trace(nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)), {"input": torch.randn(2, 3)})
     with pytest.raises(InputError, match=r"No dimension matches 'ffn'; this model has units\.0, input\.0, output\.0"):

@@ -104,8 +104,8 @@ def test_penalties(tmp_path: Path) -> None:
 
 
 def test_objectives_and_teacher_caches(tmp_path: Path) -> None:
-    from edgefold.compression import to_objective
     from edgefold.distillation import Contrast, Objective
+    from edgefold.stage_runs import to_objective
 
     text = MINIMAL + (
         "objective: {attention: 1, contrastive: 0.1, contrast: {positives: labels, pooling: cls}, "

@@ -250,7 +250,8 @@ def test_a_session_says_who_computes_how_many_nodes(make_artifact: Make, tmp_pat
 def test_a_runtime_that_is_not_installed_says_how_to_install_it(
     make_artifact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "edgefold.runtimes.onnxruntime_session", raising=False)
+    for name in ("onnxruntime_session", "agent.onnx_models"):
+        monkeypatch.delitem(sys.modules, f"edgefold.runtimes.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(DeviceError, match=r"onnxruntime cannot be imported.*pip install 'edgefold\[onnxruntime\]'"):
         open_session(make_artifact(tmp_path / "a"))

@@ -13,6 +13,7 @@ from edgefold.cli.demo import show_demo
 from edgefold.cli.doctor import examine_machine
 from edgefold.cli.export import export_model
 from edgefold.cli.inspect import inspect_model
+from edgefold.cli.search import search_student
 from edgefold.cli.verify import verify_artifact
 
 COMMANDS: dict[str, tuple[Callable[..., Answer], str]] = {
@@ -25,7 +26,8 @@ COMMANDS: dict[str, tuple[Callable[..., Answer], str]] = {
     ),
     "verify": (verify_artifact, "edgefold verify out/reviews-int8 --against out/reviews --data test.csv"),
     "bench": (bench_artifact, "edgefold bench out/reviews-int8 --against out/teacher-fp32 --out report.json"),
-    "doctor": (examine_machine, "edgefold doctor --json"),
+    "search": (search_student, "edgefold search recipe.yaml --budget speedup=6x --keep 0.99 --out out/search"),
+    "doctor": (examine_machine, "edgefold doctor --device ssh://nvidia@jetson"),
 }
 """Name -> what it does, and an example."""
 

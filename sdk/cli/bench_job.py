@@ -1,6 +1,5 @@
 """The measurement behind `edgefold bench`: one artifact, or two in turns on the same inputs."""
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from edgefold.artifacts import Artifact, load_artifact
 from edgefold.cli.answers import Answer
 from edgefold.cli.tables import make_table
 from edgefold.reports import Report, paired_ratio, write_report
-from edgefold.runtimes import benchmark_together, example_inputs, open_session
+from edgefold.runtimes import benchmark_artifacts, example_inputs
 
 
 def measure(
@@ -35,11 +34,7 @@ def measure(
     inputs = example_inputs(
         next(iter(artifacts.values())).inputs, batch=batch, sequence=sequence, past=past, vocab_size=vocab_size
     )
-    with ExitStack() as stack:
-        sessions = {
-            label: stack.enter_context(open_session(artifact, **settings)) for label, artifact in artifacts.items()
-        }
-        reports = list(benchmark_together(sessions, inputs, min_duration_s=seconds).values())
+    reports = list(benchmark_artifacts(artifacts, inputs, min_duration_s=seconds, **settings).values())
     document: dict[str, Any] = {
         "reports": [{**report.summary(), **report.model_dump(mode="json")} for report in reports]
     }
@@ -48,6 +43,7 @@ def measure(
         ratio = paired_ratio(baseline=reports[1], candidate=reports[0])
         document["ratio"] = ratio.model_dump(mode="json")
         texts.append(f"Speed of {reports[0].label} against {reports[1].label}: {ratio}")
+    texts += [f"Energy of {report.label}: {report.power}" for report in reports if report.power]
     if any(report.contended for report in reports):
         texts.append("Another process had a share of the core; the ratio in CPU time holds, wall times do not.")
     if out:
@@ -86,5 +82,5 @@ def _table(reports: list[Report], artifacts: dict[str, Artifact], title: str) ->
     ]
     first = reports[0]
     return make_table(
-        f"{title}, {first.runtime} on {first.device}, {first.settings['threads']} thread(s)", columns, rows
+        f"{title}, {first.runtime} on {first.where}, {first.settings['threads']} thread(s)", columns, rows
     )

@@ -8,10 +8,11 @@ from typing import Any
 
 from edgefold.cli.demo_measurement import BASELINE, BATCH, SEQUENCE, Contestant, as_result
 from edgefold.cli.tables import make_table
-from edgefold.compression import FOLD_TOLERANCE, CompressionResult
+from edgefold.compression_results import CompressionResult
 from edgefold.fine_tuning import FineTuned
 from edgefold.reports import Report
 from edgefold.runtimes import read_device_state
+from edgefold.stage_runs import FOLD_TOLERANCE
 from edgefold.summaries import CurveData, DemoSummary, GateResult, LayerShape, find_dominated
 from edgefold.training_runs import CurvePoint
 

@@ -81,4 +81,6 @@ def _pieces(samples: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 
 def _channels(folder: Path) -> int:
-    return int(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("num_channels", 3))
+    file = folder / "config.json"
+    fields = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return int(fields.get("num_channels", 3))

@@ -3,12 +3,16 @@
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from edgefold.cli.answers import Answer
+from edgefold.cli.device_examination import examine_device
+from edgefold.cli.findings import Finding, describe_processor
 from edgefold.cli.tables import make_table
+from edgefold.errors import DeviceError
 from edgefold.runtimes.devices import read_device_state
 
 PACKAGES = {
@@ -28,25 +32,32 @@ NEEDED_FOR = {
     "onnxruntime": ("bench, verify", ("onnxruntime",)),
 }
 """Extra -> the commands that need it, and its packages."""
-INT8_FAST = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the examination."""
+def examine(devices: Sequence[str] = (), clear: bool = False) -> Answer:
+    """Every finding, those that need something done with their advice; status 4 where a device cannot be reached.
 
-    what: str
-    found: str
-    works: bool
-    advice: str = ""
+    Args:
+        devices: addresses to look at beside this machine.
+        clear: whether to empty what earlier runs left in the stores of those devices.
+    """
+    here = [_python(), *_packages(), *_onnxruntime(), *describe_processor(read_device_state())]
+    there = {device: examine_device(device, clear) for device in devices}
+    document: dict[str, Any] = {"findings": _listed(here)}
+    if devices:
+        document["devices"] = {device: _listed(findings) for device, findings in there.items()}
+    reached = all(findings[0].works for findings in there.values())
+    tables = [_table("This machine", here), *(_table(device, findings) for device, findings in there.items())]
+    return Answer(document, tuple(tables), exit_code=0 if reached else DeviceError.exit_code)
 
 
-def examine() -> Answer:
-    """Every finding, those that need something done with their advice."""
-    findings = [_python(), *_packages(), *_onnxruntime(), *_processor()]
+def _listed(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    return [asdict(finding) for finding in findings]
+
+
+def _table(title: str, findings: Sequence[Finding]) -> Any:
     rows = [(f.what, f.found, "ok" if f.works else "!", f.advice) for f in findings]
-    document = {"findings": [asdict(finding) for finding in findings]}
-    return Answer(document, (make_table("This machine", ("what", "found", "", "what to do"), rows),))
+    return make_table(title, ("what", "found", "", "what to do"), rows)
 
 
 def _python() -> Finding:
@@ -91,26 +102,3 @@ def _onnxruntime() -> list[Finding]:
         advice = "an NVIDIA GPU is here: pip uninstall onnxruntime; pip install onnxruntime-gpu"
         return [Finding("onnxruntime providers", ", ".join(providers), False, advice)]
     return [Finding("onnxruntime providers", ", ".join(providers), True)]
-
-
-def _processor() -> list[Finding]:
-    state = read_device_state()
-    cores = f"{state.processor}, {state.cores} cores"
-    limit = "" if state.cpu_limit is None else f", limited to {state.cpu_limit:g} by its control group"
-    return [Finding("processor", cores + limit, True), _int8(state.instruction_sets), _governor(state.governor)]
-
-
-def _int8(instruction_sets: Sequence[str]) -> Finding:
-    """Whether this processor multiplies int8 with one instruction."""
-    fast = [name for name in instruction_sets if name in INT8_FAST]
-    if fast:
-        return Finding("int8", f"fast ({', '.join(fast)})", True)
-    advice = "no VNNI or dot product: int8 gains less, and sums may saturate; check with edgefold verify and bench"
-    return Finding("int8", f"no instruction of its own ({', '.join(instruction_sets) or 'none known'})", False, advice)
-
-
-def _governor(governor: str | None) -> Finding:
-    if governor is None:
-        return Finding("frequency governor", "not visible (a virtual machine?)", True)
-    advice = "" if governor == "performance" else "for steady latencies: sudo cpupower frequency-set -g performance"
-    return Finding("frequency governor", governor, governor == "performance", advice)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefold.artifacts import Artifact
+from edgefold.errors import InputError
 from edgefold.runtimes import generate_sequence, open_sequence_sessions, open_session
 from edgefold.runtimes.generation import CausalSteps
 from edgefold.runtimes.sequence_generation import SequenceSteps
@@ -20,20 +21,26 @@ TARGETS = 16
 
 
 @contextmanager
-def open_run(artifact: Artifact) -> Iterator[Run]:
-    """The artifact as a function of a batch, whatever passes it takes."""
+def open_run(artifact: Artifact, device: str = "cpu") -> Iterator[Run]:
+    """The artifact as a function of a batch, whatever passes it takes.
+
+    Raises:
+        InputError: an encoder-decoder elsewhere than on this machine's CPU.
+    """
     if artifact.parts:
+        if device != "cpu":
+            raise InputError(f"An encoder-decoder is verified on this machine's CPU alone; got the device {device!r}.")
         with open_sequence_sessions(artifact) as sessions:
             yield lambda batch: {
                 "logits": _in_two(SequenceSteps(sessions, source_of(batch)).advance, batch["decoder_input_ids"])
             }
     elif artifact.generation:
-        with open_session(artifact) as session:
+        with open_session(artifact, device=device) as session:
             yield lambda batch: {
                 "logits": _in_two(CausalSteps(session, batch["attention_mask"]).advance, batch["input_ids"])
             }
     else:
-        with open_session(artifact) as session:
+        with open_session(artifact, device=device) as session:
             yield session.run
 
 

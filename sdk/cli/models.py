@@ -95,6 +95,8 @@ def open_architecture(source: Path | str, task: str | None = None) -> nn.Module:
 def find_task(source: Path | str) -> str:
     """The task that the architecture named in a checkpoint's configuration was made for."""
     if isinstance(source, Path):
+        if (source / MANIFEST).is_file() and not (source / "config.json").is_file():
+            return "image-classification" if (source / "preprocessor_config.json").is_file() else "feature-extraction"
         try:
             architectures = json.loads((source / "config.json").read_text(encoding="utf-8")).get("architectures") or [
                 ""

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from edgefold.cli.answers import Answer
+from edgefold.cli.devices import check_device
 from edgefold.cli.paths import check_artifact_folder, check_model_folder
 from edgefold.cli.samples import check_samples, find_kind, read_samples
 
@@ -13,6 +14,9 @@ from edgefold.cli.samples import check_samples, find_kind, read_samples
 def verify_artifact(
     artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="Folder of the artifact.")],
     against: Annotated[Path, typer.Option(help="Folder of the student, checkpoint or artifact to compare with.")],
+    device: Annotated[
+        str, typer.Option(help="Where ARTIFACT runs: cpu or cuda of this machine, or ssh://user@host[:port].")
+    ] = "cpu",
     data: Annotated[
         Path | None,
         typer.Option(help="Samples to compare on (csv, tsv, jsonl, txt; images: npz or folder); else a few made up."),
@@ -33,10 +37,12 @@ def verify_artifact(
     check_artifact_folder(artifact)
     is_artifact = (against / "artifact.json").is_file()
     (check_artifact_folder if is_artifact else check_model_folder)(against, "reference")
+    check_device(device)
     kind = find_kind(artifact)
     if data:
         check_samples(data, "data file", kind)
     found = read_samples(kind, data, text, samples) if data else []
     from edgefold.cli.verify_job import compare
 
-    return compare(artifact, against, kind, found, max_length=max_length, tolerance=tolerance, agreement=agreement)
+    limits = {"tolerance": tolerance, "agreement": agreement}
+    return compare(artifact, against, kind, found, device=device, max_length=max_length, **limits)

@@ -44,6 +44,7 @@ def compare(
     kind: Kind,
     samples: Sequence[Any],
     *,
+    device: str,
     max_length: int,
     tolerance: float | None = None,
     agreement: float | None = None,
@@ -55,7 +56,7 @@ def compare(
     batches = _real_batches(artifact, kind, samples, max_length) if samples else _made_up_batches(artifact)
     if artifact.parts:
         batches = with_targets(artifact, batches)
-    with open_run(artifact) as candidate, _reference(against) as reference:
+    with open_run(artifact, device) as candidate, _reference(against) as reference:
         if artifact.generation and not artifact.parts:
             candidate, reference = unpadded(candidate), unpadded(reference)
         outputs = verify_outputs(candidate, reference, batches).outputs
@@ -63,6 +64,7 @@ def compare(
     document = {
         "artifact": str(folder),
         "against": str(against),
+        "device": device,
         "inputs": f"{len(samples)} {kind}" if samples else f"{len(batches)} made-up batches",
         "gate": asdict(gate),
         "passed": passed,

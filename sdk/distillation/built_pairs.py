@@ -25,7 +25,7 @@ class BuiltPairs:
 
     def hidden(self) -> tuple[Pair, ...]:
         pairs = (
-            Pair(match.module, teacher, match.dimension, match.scale)
+            Pair(match.module, teacher, match.dimension, match.scale, match.through)
             for match in self._student.matches
             if (teacher := self._counterpart(match.module, match.teacher_module))
         )
@@ -33,7 +33,11 @@ class BuiltPairs:
 
     def embeddings(self) -> tuple[Pair, ...]:
         entrance = self._student.entrance
-        return (Pair(entrance.module, entrance.teacher_module, entrance.dimension),) if entrance else ()
+        return (
+            (Pair(entrance.module, entrance.teacher_module, entrance.dimension, through=entrance.through),)
+            if entrance
+            else ()
+        )
 
     def contrast(self) -> tuple[Pair, ...]:
         """The place asked for, else the last along the dimension with the most matches."""
@@ -44,7 +48,9 @@ class BuiltPairs:
         ((main, _),) = Counter(match.dimension for match in matches.values()).most_common(1) or (("", 0),)
         along = [match for match in matches.values() if match.dimension == main]
         chosen = matches[at] if at is not None else along[-1] if along else None
-        return (Pair(chosen.module, chosen.teacher_module, chosen.dimension, chosen.scale),) if chosen else ()
+        if chosen is None:
+            return ()
+        return (Pair(chosen.module, chosen.teacher_module, chosen.dimension, chosen.scale, chosen.through),)
 
     def maps(self) -> tuple[MapPair, ...]:
         if not (has_maps(self._student.module) and has_maps(self._teacher)):

@@ -16,6 +16,8 @@ class Pair:
     widths that differ need a learned map."""
     scale: Tensor | None = field(default=None, compare=False)
     """What the teacher's value is divided by, coordinate by coordinate, before it is mapped."""
+    through: Tensor | None = field(default=None, compare=False)
+    """(teacher's d, d): what the teacher's value is multiplied by, before it is mapped."""
 
 
 @dataclass(frozen=True)

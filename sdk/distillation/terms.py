@@ -173,6 +173,7 @@ class Distillation:
         if pair.dimension is not None:
             assert isinstance(self._student, Student)
             other = other if pair.scale is None else other / pair.scale.to(other)
+            other = other if pair.through is None else other @ pair.through.to(other)
             return mine, self._student.mapped(other, pair.dimension)
         mine, other = _channels_last(mine), _channels_last(other)
         if mine.shape[-1] != other.shape[-1]:

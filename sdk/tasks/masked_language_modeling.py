@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from edgefold.pretraining import PAIR_LABELS, SentencePairCollator, masking_coll
 from edgefold.recipe_data import MaskedText
 from edgefold.tasks.batches import run_over
 from edgefold.tasks.language_modeling import EVALUATION_BLOCKS
-from edgefold.tasks.opening import teacher_opener
+from edgefold.tasks.opening import open_headless, teacher_opener
 from edgefold.tasks.task import Collate, Metric, Splits, Task
 from edgefold.tasks.token_blocks import TokenBlocks, check_blocks, write_tokens
 
@@ -55,12 +55,33 @@ def _pair_logits(outputs: Any) -> Tensor:
 
 def _open_teacher(folder: Path) -> nn.Module:
     """With its head for pairs where the checkpoint has one."""
+    has_pairs = _architecture(folder).endswith("ForPreTraining")
+    return teacher_opener(AutoModelForPreTraining if has_pairs else AutoModelForMaskedLM)(folder)
+
+
+def _architecture(folder: Path) -> str:
+    """The class of model that a checkpoint says it is; "" if none."""
     try:
         architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
     except (OSError, ValueError) as error:
         raise InputError(f"{folder / 'config.json'} cannot be read as JSON: {error}.") from None
-    has_pairs = architectures[0].endswith("ForPreTraining")
-    return teacher_opener(AutoModelForPreTraining if has_pairs else AutoModelForMaskedLM)(folder)
+    return str(architectures[0])
+
+
+def _start_teacher(folder: Path, data: MaskedText) -> nn.Module:
+    """A checkpoint with the head as it is; another with a new one, whose decoder begins as the word embeddings.
+
+    It begins as a copy and is not tied to them: a tied one draws the nonlinearity of the head into the residual stream,
+    which then could be selected but not projected.
+    """
+    model_class = AutoModelForMaskedLM if data.pairs == "none" else AutoModelForPreTraining
+    if _architecture(folder).endswith(("ForMaskedLM", "ForPreTraining")):
+        return teacher_opener(model_class)(folder)
+    model: Any = open_headless(model_class, folder, tie_word_embeddings=False)
+    decoder, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    with torch.no_grad():
+        decoder.weight.copy_(embeddings.weight)
+    return cast(nn.Module, model)
 
 
 def _read(data: MaskedText, teacher: Any) -> Splits:
@@ -95,7 +116,7 @@ def _collator(tokenizer: Any, data: MaskedText, teacher: nn.Module) -> Collate:
 MASKED_LANGUAGE_MODELING = Task(
     metrics=(Metric("perplexity", greater_is_better=False), Metric("accuracy")),
     open_teacher=_open_teacher,
-    start_teacher=lambda folder, data: _open_teacher(folder),
+    start_teacher=_start_teacher,
     read=_read,
     encode=_encode,
     collator=_collator,

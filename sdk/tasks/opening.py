@@ -41,8 +41,16 @@ def open_with_labels(model_class: Any, folder: Path, labels: Sequence[str]) -> n
     return _open(model_class, folder, **head, ignore_mismatched_sizes=True)  # a head for other labels gives way
 
 
+def open_headless(model_class: Any, folder: Path, **fields: Any) -> nn.Module:
+    """A pretrained checkpoint with a new head; `fields` change its configuration."""
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the head is meant to be new
+    return _open(model_class, folder, **fields)
+
+
 def known_labels(teacher: Any) -> list[str] | None:
-    """The names of a teacher's outputs, in order; None where it only counts them."""
+    """The names of a teacher's outputs, in order; None where it only counts them, or has no configuration."""
+    if not hasattr(teacher, "config"):
+        return None
     names = [str(teacher.config.id2label[i]) for i in range(teacher.config.num_labels)]
     return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
 
@@ -53,10 +61,11 @@ def check_label_count(teacher: Any, names: Sequence[str]) -> None:
     Raises:
         InputError: naming both numbers.
     """
-    if len(names) != teacher.config.num_labels:
+    outputs = teacher.config.num_labels if hasattr(teacher, "config") else teacher.num_labels
+    if len(names) != outputs:
         raise InputError(
-            f"The data have {len(names)} labels ({', '.join(names)}), the teacher has {teacher.config.num_labels} "
-            "outputs; give data labelled for this teacher."
+            f"The data have {len(names)} labels ({', '.join(names)}), the teacher has {outputs} outputs; give data "
+            "labelled for this teacher."
         )
 
 

@@ -67,6 +67,9 @@ class Task:
     """texts(examples): all that is tokenized, for a vocabulary of the tokens in use; None where there is none."""
     label_names: tuple[str, ...] = ("labels",)
     """The keyword tensors of forward that are no inputs."""
+    augment: Callable[[Any, Any, nn.Module, Any], Any] | None = None
+    """augment(training examples, processor, teacher, data): those to train with, as the data ask; None where no data
+    can."""
     is_cacheable: bool = True
     """Whether a teacher's outputs for a row are worth keeping: they are small, and the row is the same input in every
     epoch."""

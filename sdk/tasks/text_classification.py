@@ -1,12 +1,14 @@
 """Text classification: one label for a text."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
+from edgefold.augmentation import replace_words
 from edgefold.distillation import logits_of
 from edgefold.recipe_data import TextData
 from edgefold.tasks.batches import EVALUATION_BATCH, EncodedRows, run_over
@@ -38,6 +40,17 @@ def _read(data: TextData, teacher: Any) -> Splits:
     return Splits(splits.train, splits.validation, splits.test)
 
 
+def _augment(examples: Sequence[Example], tokenizer: Any, teacher: nn.Module, data: TextData) -> Sequence[Example]:
+    """The examples, and after them their copies."""
+    settings = data.augmentation
+    if settings is None:
+        return examples
+    texts = [example.text for example in examples]
+    copies = replace_words(texts, tokenizer, teacher, **settings.model_dump())
+    changed = (zip(examples, copy, strict=True) for copy in copies)
+    return [*examples, *(replace(example, text=text) for pairs in changed for example, text in pairs)]
+
+
 def _start_teacher(folder: Path, data: TextData) -> nn.Module:
     names = find_label_names(read_rows(data.train, text=data.text, label=data.label))
     return open_with_labels(AutoModelForSequenceClassification, folder, names)
@@ -51,5 +64,6 @@ TEXT_CLASSIFICATION = Task(
     encode=lambda examples, tokenizer, data: tokenize(examples, tokenizer, data.max_length),
     collator=lambda tokenizer, data, teacher: DataCollatorWithPadding(tokenizer),
     evaluate=lambda model, dataset, collate: {"accuracy": accuracy(model, dataset, collate)},
+    augment=_augment,
     texts=lambda examples: (example.text for example in examples),
 )

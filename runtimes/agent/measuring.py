@@ -1,0 +1,92 @@
+"""The steady-state procedure: warm-up, then short blocks in turn; the same on this machine and on a device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+WARMUP_LIMIT_S = 10.0
+STEADY_WITHIN = 0.02
+"""Warm-up ends when the medians of the last two windows differ by less than this share."""
+WINDOW = 5
+
+
+@dataclass
+class Record:
+    """What one model gave: seconds of its runs, and the block that each belongs to."""
+
+    first_run_s: float
+    warmup_runs: int
+    times_s: list[float] = field(default_factory=list)
+    cpu_times_s: list[float] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)
+
+
+def measure_in_turns(
+    runs: Mapping[str, Callable[[], object]],
+    *,
+    warmup_s: float,
+    min_duration_s: float,
+    min_runs: int,
+    block_s: float,
+) -> dict[str, Record]:
+    """Warm each model up, then measure all in short blocks in turn, the order reversed from block to block.
+
+    Args:
+        runs: label -> one run of that model; it returns when its outputs are on the host.
+        warmup_s: the shortest warm-up; it goes on until the median is steady within 2 %, at most 10 s.
+        min_duration_s: measure each for at least this long,
+        min_runs: and at least this many runs.
+        block_s: a model's share of one round, at least one run.
+    """
+    records = {label: _warm_up(run, warmup_s) for label, run in runs.items()}
+    block, order = 0, list(runs)
+    while any(_is_short(record, min_duration_s, min_runs) for record in records.values()):
+        for label in order:
+            _run_block(runs[label], records[label], block, block_s)
+        order.reverse()
+        block += 1
+    return records
+
+
+def _is_short(record: Record, min_duration_s: float, min_runs: int) -> bool:
+    return len(record.times_s) < min_runs or sum(record.times_s) < min_duration_s
+
+
+def _run_block(run: Callable[[], object], record: Record, block: int, block_s: float) -> None:
+    deadline = time.perf_counter() + block_s
+    while True:
+        wall, cpu = _time(run)
+        record.times_s.append(wall)
+        record.cpu_times_s.append(cpu)
+        record.blocks.append(block)
+        if time.perf_counter() >= deadline:
+            return
+
+
+def _warm_up(run: Callable[[], object], warmup_s: float) -> Record:
+    """Run until two successive windows have the same median."""
+    first, _ = _time(run)
+    times: list[float] = []
+    started = time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < WARMUP_LIMIT_S:
+        times.append(_time(run)[0])
+        if elapsed >= warmup_s and _is_steady(times):
+            break
+    return Record(first, len(times) + 1)
+
+
+def _is_steady(times: list[float]) -> bool:
+    if len(times) < 2 * WINDOW:
+        return False
+    earlier, later = median(times[-2 * WINDOW : -WINDOW]), median(times[-WINDOW:])
+    return abs(later - earlier) <= STEADY_WITHIN * earlier
+
+
+def _time(run: Callable[[], object]) -> tuple[float, float]:
+    """Wall and CPU seconds of one run."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - cpu

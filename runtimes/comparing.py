@@ -1,0 +1,68 @@
+"""Measuring artifacts in turns, here or on a device: the one path behind `edgefold bench`."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgefold.artifacts import Artifact
+from edgefold.errors import InputError
+from edgefold.reports import Report
+from edgefold.runtimes.benchmarking import MIN_RUNS, benchmark_together
+from edgefold.runtimes.remote.addresses import is_remote
+from edgefold.runtimes.remote.measurement import benchmark_on_device
+from edgefold.runtimes.sessions import open_session
+
+
+def benchmark_artifacts(
+    artifacts: Mapping[str, Artifact],
+    inputs: Mapping[str, NDArray[Any]],
+    *,
+    device: str = "cpu",
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    spinning: bool = False,
+    warmup_s: float = 0.2,
+    min_duration_s: float = 1.0,
+    min_runs: int = MIN_RUNS,
+    block_s: float = 0.05,
+    energy_s: float = 10.0,
+) -> dict[str, Report]:
+    """Open artifacts side by side and measure them as `benchmark_together` does.
+
+    Args:
+        artifacts: label -> artifact.
+        device: "cpu" or "cuda" of this machine, or ssh://user@host[:port] for the CPU of another, which needs python3
+            and onnxruntime and nothing of ours.
+        energy_s: on a Jetson, how long it idles and then runs each artifact alone while its power is read; 0 for not.
+
+    Raises:
+        InputError: nothing to measure, a malformed address, or artifacts and inputs that do not fit.
+        DeviceError: the device or the runtime is not there, or was lost on the way.
+    """
+    if not artifacts:
+        raise InputError("There is nothing to measure; give at least one artifact.")
+    procedure = {"warmup_s": warmup_s, "min_duration_s": min_duration_s, "min_runs": min_runs, "block_s": block_s}
+    if is_remote(device):
+        if runtime != "onnxruntime":
+            raise InputError(f"On a device only onnxruntime measures; got the runtime {runtime!r}.")
+        return benchmark_on_device(
+            artifacts,
+            inputs,
+            device=device,
+            threads=threads,
+            spinning=spinning,
+            procedure=procedure,
+            energy_s=energy_s,
+        )
+    with ExitStack() as stack:
+        sessions = {
+            label: stack.enter_context(
+                open_session(artifact, device=device, runtime=runtime, threads=threads, spinning=spinning)
+            )
+            for label, artifact in artifacts.items()
+        }
+        return benchmark_together(
+            sessions, inputs, warmup_s=warmup_s, min_duration_s=min_duration_s, min_runs=min_runs, block_s=block_s
+        )

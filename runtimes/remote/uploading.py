@@ -1,0 +1,26 @@
+"""Sending an artifact's model to a device: every file once, in pieces, resumed and verified."""
+
+from edgefold.artifacts import Artifact
+from edgefold.runtimes.remote.connections import Connection
+
+PIECE_BYTES = 4 << 20
+
+
+def send_model(connection: Connection, artifact: Artifact) -> dict[str, str]:
+    """See to it that the model file and its external data are on the device; name -> SHA-256.
+
+    Raises:
+        DeviceError: the disk is full, a file arrived corrupt, or the connection broke.
+    """
+    files = {name: artifact.files[name] for name in artifact.model_files}
+    for name, record in files.items():
+        doing = f"sending {name}"
+        here = connection.ask("look_up", doing=doing, sha256=record.sha256, within_s=600)
+        if here is None:
+            continue
+        with (artifact.folder / name).open("rb") as file:
+            file.seek(here)
+            while here < record.size_bytes and (piece := file.read(PIECE_BYTES)):
+                here = connection.ask("put", piece, doing=doing, sha256=record.sha256, offset=here, within_s=300)
+        connection.ask("finish", doing=doing, sha256=record.sha256, within_s=600)
+    return {name: record.sha256 for name, record in files.items()}

@@ -1,0 +1,198 @@
+"""What a choice would lose before any training: the teacher run with one dimension cut and its readers fitted anew."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.fx import Node
+
+from edgefold.axis_tracer import LinearRead
+from edgefold.budget.choices import Choices
+from edgefold.calibration import Batch, Moments, collect_moments
+from edgefold.calibration_targets import CalibrationTargets, find_targets, readers_of
+from edgefold.configurations import named_tensors
+from edgefold.dimensions import DimensionGraph
+from edgefold.distillation.logits import logits_of
+from edgefold.distillation.masking import token_mask
+from edgefold.elimination import Reader, eliminate, open_reader
+from edgefold.layouts import axis_size, copies, layout_names
+from edgefold.projection_starts import start_projection
+from edgefold.projections import Map, Projection, axis_energy, compose
+
+ROUNDS = 4
+"""Of elimination from one size to the next."""
+Weights = Mapping[str, Tensor]
+Damage = Mapping[str, Mapping[int, float]]
+"""Dimension -> size -> share of the variance of the teacher's outputs that is missed."""
+
+
+def estimate_damage(
+    graph: DimensionGraph, choices: Sequence[Choices], calibration: Sequence[Batch], held_out: Sequence[Batch]
+) -> Damage:
+    """Cut each dimension to each of its sizes, nothing else, and compare what comes out with the teacher's outputs.
+
+    A selection goes by backward elimination, and what reads the dimension is left at the least squares of what stays
+    (the structured optimal brain surgeon; ZipLM, Kurtic et al., 2023); a projection is that of the activations' PCA, in
+    the full space: P P^T along every axis of the parameters. The sum over a plan's dimensions is its estimate.
+
+    Args:
+        calibration: batches for the second moments.
+        held_out: other batches, on which outputs are compared; positions that an `attention_mask` masks do not count.
+    """
+    projected = {each.dimension for each in choices if each.kind == "linear"}
+    targets = find_targets(graph, [each.dimension for each in choices], projected, (), is_whole=True)
+    moments = collect_moments(graph.module, targets.axes, calibration)
+    judge = Judge(graph, held_out)
+    tensors = named_tensors(graph.module)
+    found: dict[str, dict[int, float]] = {}
+    for each in choices:
+        cut = _projected(graph, each, targets, moments, tensors) if each.kind == "linear" else None
+        weights = cut or _selected(graph, each, moments, tensors)
+        losses = {size: judge.missed(changed) for size, changed in weights}
+        found[each.dimension] = losses | {each.sizes[-1]: 0.0}
+    return found
+
+
+@dataclass
+class _Cut:
+    """A reader of the dimension under elimination, and where it stands in the model."""
+
+    reader: Reader
+    parameter: str
+    bias: str | None
+    mean: Tensor
+    places: Tensor
+
+
+class Judge:
+    """The teacher's outputs on the held-out batches, and how far another model's are from them."""
+
+    def __init__(self, graph: DimensionGraph, batches: Sequence[Batch]) -> None:
+        self._module, self._batches = graph.module, batches
+        self._wanted = [_outputs(self._module, batch) for batch in batches]
+        rows = torch.cat(self._wanted)
+        self._variance = float((rows - rows.mean(0)).square().sum())
+
+    def missed(self, changed: Weights) -> float:
+        """sum |y - y_teacher|^2 over sum |y_teacher - mean|^2, y being the teacher's with some weights changed."""
+        return self.missed_by(lambda **batch: functional_call(self._module, dict(changed), (), batch))
+
+    def missed_by(self, model: Callable[..., object]) -> float:
+        """The same of another model's outputs."""
+        pairs = zip(self._batches, self._wanted, strict=True)
+        lost = sum(float((_outputs(model, batch) - wanted).square().sum()) for batch, wanted in pairs)
+        return lost / max(self._variance, 1e-30)
+
+
+def _outputs(model: Callable[..., object], batch: Batch) -> Tensor:
+    """The main output's vectors, (n, size), without those at masked positions."""
+    with torch.no_grad():
+        found = logits_of(model(**batch))
+    mask = token_mask(batch, found) if found.dim() > 2 else None
+    rows = found[mask.bool()] if mask is not None else found
+    return rows.reshape(-1, rows.shape[-1]).double()
+
+
+def _selected(
+    graph: DimensionGraph, choices: Choices, moments: Mapping[Node, Moments], tensors: Weights
+) -> Iterable[tuple[int, Weights]]:
+    """From the largest cut size to the smallest, the parameters that change."""
+    cuts = _open(graph, choices.dimension, moments, tensors)
+    if not cuts:
+        yield from _dropped(graph, choices, tensors)
+        return
+    left = torch.arange(graph[choices.dimension].size)
+    for size in reversed(choices.sizes[:-1]):
+        left = left[eliminate([cut.reader for cut in cuts], size, ROUNDS)]
+        changed: dict[str, Tensor] = {}
+        for cut in cuts:
+            changed |= _refitted(cut, left, tensors)
+        yield size, changed
+
+
+def _open(graph: DimensionGraph, name: str, moments: Mapping[Node, Moments], tensors: Weights) -> list[_Cut]:
+    """The matrices that read the dimension; kernels are not fitted."""
+    found = []
+    for read in readers_of(graph, name):
+        axis = graph.layouts[read.parameter][read.parameter_axis]
+        moment, weight = moments.get(read.source), tensors[read.parameter]
+        if moment is None or weight.dim() != 2 or moment.size != axis_size(axis):
+            continue
+        places = copies(axis, name)
+        second = moment.covariance if read.bias else moment.uncentred
+        reader = open_reader(weight.movedim(read.parameter_axis, -1), second, places)
+        found.append(_Cut(reader, read.parameter, read.bias, moment.mean, places))
+    return found
+
+
+def _refitted(cut: _Cut, left: Tensor, tensors: Weights) -> dict[str, Tensor]:
+    """W with its fitted columns where the dimension stays and zeros elsewhere; the bias takes over the means."""
+    weight = tensors[cut.parameter]
+    columns = cut.places[left].flatten().sort().values
+    rows = torch.zeros(cut.reader.weight.shape[0], int(cut.places.numel()), dtype=torch.float64)
+    rows[:, columns] = cut.reader.weight
+    is_transposed = weight.shape[-1] != rows.shape[1] or weight.shape[0] != rows.shape[0]
+    changed = {cut.parameter: (rows.T if is_transposed else rows).to(weight)}
+    if cut.bias:
+        before = (weight.T if is_transposed else weight).to("cpu", torch.float64)
+        bias = tensors[cut.bias].to("cpu", torch.float64) + (before - rows) @ cut.mean
+        changed[cut.bias] = bias.to(tensors[cut.bias])
+    return changed
+
+
+def _dropped(graph: DimensionGraph, choices: Choices, tensors: Weights) -> Iterable[tuple[int, Weights]]:
+    """Zeros along every parameter axis, the coordinates of least energy first, where no matrix reads the dimension."""
+    members = graph[choices.dimension].members
+    energy = torch.zeros(graph[choices.dimension].size, dtype=torch.float64)
+    axes = {member: graph.layouts[member.parameter][member.axis] for member in members}
+    for member in members:
+        energy += axis_energy(tensors[member.parameter], member.axis, axes[member], choices.dimension)
+    order = energy.argsort()
+    for size in reversed(choices.sizes[:-1]):
+        gone = order[: len(order) - size]
+        changed: dict[str, Tensor] = {}
+        for member in members:
+            places = copies(axes[member], choices.dimension)[gone].flatten()
+            before = changed.get(member.parameter, tensors[member.parameter])
+            changed[member.parameter] = before.detach().index_fill(member.axis, places, 0.0)
+        yield size, changed
+
+
+def _projected(
+    graph: DimensionGraph,
+    choices: Choices,
+    targets: CalibrationTargets,
+    moments: Mapping[Node, Moments],
+    tensors: Weights,
+) -> Iterable[tuple[int, Weights]]:
+    """P P^T along the dimension in every parameter but those of norms; lost means go into the biases."""
+    name = choices.dimension
+    norms = {each for norm in graph.norms for each in (norm.weight, norm.bias) if each}
+    along = {
+        parameter: layout
+        for parameter, layout in graph.layouts.items()
+        if name in layout_names(layout) and parameter not in norms and parameter in tensors
+    }
+    for size in reversed(choices.sizes[:-1]):
+        start = start_projection(graph, name, size, targets.axes, moments, {}, tensors)
+        square = {name: Projection(start.matrix @ start.matrix.mT)}
+        changed = {
+            parameter: compose(tensors[parameter].to("cpu", torch.float64), layout, square)
+            for parameter, layout in along.items()
+        }
+        for read in readers_of(graph, name):
+            if read.bias and read.source in moments and tensors[read.parameter].dim() == 2:
+                bias = changed.get(read.bias, tensors[read.bias].to("cpu", torch.float64))
+                changed[read.bias] = bias + _lost_mean(graph, read, moments[read.source].mean, square, tensors)
+        yield size, {parameter: value.to(tensors[parameter]) for parameter, value in changed.items()}
+
+
+def _lost_mean(
+    graph: DimensionGraph, read: LinearRead, mean: Tensor, square: Mapping[str, Map], tensors: Weights
+) -> Tensor:
+    """W (I - P P^T) E[x]: (out,)."""
+    axis = graph.layouts[read.parameter][read.parameter_axis]
+    weight = tensors[read.parameter].movedim(read.parameter_axis, -1).to("cpu", torch.float64)
+    return weight @ (mean - compose(mean, (axis,), square))

@@ -1,0 +1,117 @@
+"""A latency table: a few plans measured on the device, each against the teacher, kept in a file for the next search."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from edgefold.budget.blank_students import blank_student
+from edgefold.budget.costs import Cost
+from edgefold.budget.latency_models import LatencyModel, fit_latency
+from edgefold.errors import InputError
+from edgefold.plans import Plan
+from edgefold.staging import staged_file
+
+
+class Timing(BaseModel):
+    """One student and the teacher, measured in turns."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    seconds: float
+    teacher_seconds: float
+
+
+Measure = Callable[[nn.Module, Mapping[str, Tensor]], Timing]
+"""measure(model, example inputs of forward): exports it to the target's runtime and measures it there, batch and shape
+being those of the budget."""
+Report = Callable[[int, int], None]
+
+
+class Entry(BaseModel):
+    """A measured plan."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    plan: list[dict[str, Any]]
+    cost: Cost
+    timing: Timing
+
+
+class LatencyTable(BaseModel):
+    """Measurements of plans for one teacher, shape, precision, runtime and device, which `key` names."""
+
+    model_config = ConfigDict(extra="forbid")
+    schema_version: int = 1
+    key: dict[str, str]
+    entries: list[Entry] = []
+
+    @property
+    def teacher_seconds(self) -> float:
+        """The median over all turns."""
+        times = sorted(entry.timing.teacher_seconds for entry in self.entries)
+        return times[len(times) // 2]
+
+    def seconds(self, entry: Entry) -> float:
+        """A plan's time on a machine that gives the teacher its median time: a slow moment strikes both alike."""
+        return self.teacher_seconds * entry.timing.seconds / entry.timing.teacher_seconds
+
+    def fit(self) -> LatencyModel:
+        """Raises:
+        InputError: there are too few measurements.
+        """
+        return fit_latency([entry.cost for entry in self.entries], [self.seconds(entry) for entry in self.entries])
+
+
+def measure_plans(
+    teacher: nn.Module,
+    plans: Sequence[Plan],
+    inputs: Mapping[str, Tensor],
+    measure: Measure,
+    *,
+    key: Mapping[str, str],
+    batch: int = 1,
+    path: Path | None = None,
+    progress: Report | None = None,
+) -> LatencyTable:
+    """Measure blank students of these plans; those that the file at `path` already holds are not measured again.
+
+    The file is written after every measurement, so that a kill loses one at most.
+
+    Raises:
+        InputError: the file is of another teacher, shape, precision, runtime or device, or no latency table.
+    """
+    table = _open(path, key)
+    known = [entry.plan for entry in table.entries]
+    for done, plan in enumerate(plans):
+        if progress is not None:
+            progress(done, len(plans))
+        if plan.to_dicts() in known:
+            continue
+        student = blank_student(teacher, plan, inputs, batch)
+        table.entries.append(Entry(plan=plan.to_dicts(), cost=student.cost, timing=measure(student.module, inputs)))
+        if path is not None:
+            with staged_file(path) as staging:
+                staging.write_text(table.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return table
+
+
+def _open(path: Path | None, key: Mapping[str, str]) -> LatencyTable:
+    if path is None or not path.exists():
+        return LatencyTable(key=dict(key))
+    try:
+        table = LatencyTable.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise InputError(f"{path} is no latency table that can be read: {_first_line(error)}; delete it.") from None
+    differing = [name for name in sorted({*key, *table.key}) if key.get(name) != table.key.get(name)]
+    if differing:
+        raise InputError(
+            f"The latency table {path} is about another {', '.join(differing)}: it has "
+            f"{ {name: table.key.get(name) for name in differing} }, asked for is "
+            f"{ {name: key.get(name) for name in differing} }. Give another file, or delete this one."
+        )
+    return table
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

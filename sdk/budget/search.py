@@ -1,0 +1,305 @@
+"""search(...): measure the device, estimate every choice, train the most promising plans, keep the best student."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgefold.budget.blank_students import blank_student
+from edgefold.budget.candidates import Candidate, Depth, explore_depths, propose
+from edgefold.budget.choices import distinct, random_sizes, to_plan
+from edgefold.budget.costs import Cost
+from edgefold.budget.goals import Budget
+from edgefold.budget.latency_models import LatencyModel
+from edgefold.budget.latency_tables import LatencyTable, Measure, measure_plans
+from edgefold.budget.trials import SearchResult, Trial
+from edgefold.calibration import Batch
+from edgefold.checkpoints import load_student
+from edgefold.compression import compress
+from edgefold.errors import GateError, InputError
+from edgefold.plans import Plan
+from edgefold.ranking_scores import rank_correlation
+from edgefold.recipes import Recipe, check_recipe, dump_recipe
+from edgefold.stage_inputs import CALIBRATION_BATCH
+from edgefold.staging import staged_file
+from edgefold.tasks.batches import bare_batches
+from edgefold.tasks.table import TASKS
+from edgefold.training_runs import Progress, no_progress
+
+HELD_OUT_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the student is to be."""
+
+    budget: Budget
+    keep: float = 0.99
+    """Of the teacher's quality on the validation data."""
+    precision: str = "fp32"
+    batch: int = 1
+    sequence: int = 128
+    """Tokens of each row; of images nothing is changed."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep < 2:
+            raise InputError(f"keep={self.keep} is not a share of the teacher's quality, such as 0.99.")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where latency is measured, and what its times depend on: they are not taken for those of another."""
+
+    measure: Measure
+    key: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to look."""
+
+    measured_plans: int = 12
+    short_trials: int = 4
+    """Plans that are trained for a third of the epochs."""
+    full_trials: int = 2
+    """The best of them, which are trained whole until one meets the goal."""
+    seed: int = 0
+
+
+def search(
+    recipe: Recipe,
+    goal: Goal,
+    target: Target,
+    out: Path,
+    *,
+    effort: Effort | None = None,
+    progress: Progress = no_progress,
+) -> SearchResult:
+    """Find a student within a budget that keeps a share of its teacher's quality.
+
+    Blank students are measured on the target, and a latency model is fitted to them; what every choice loses is
+    estimated without training; the plans of least damage within the budget are trained for a third of the recipe's
+    epochs, and the best of these whole, until one meets both goals. Everything lies in `out`: latency_table.json,
+    trials/, search.json, and recipe.yaml, the recipe with the winning plan. A search that was killed and is started
+    again on the same folder goes on with the measurements, trials and checkpoints that it finds there.
+
+    Args:
+        recipe: its plan is replaced, everything else holds for every trial.
+
+    Raises:
+        InputError: bad data, or `out` holds a search of another recipe, goal or target.
+        GateError: even the smallest plan is beyond the budget.
+    """
+    return _Search(recipe, goal, target, out.absolute(), effort or Effort(), progress).run()
+
+
+@dataclass
+class _Search:
+    recipe: Recipe
+    goal: Goal
+    target: Target
+    out: Path
+    effort: Effort
+    progress: Progress
+    trials: list[Trial] = field(default_factory=list)
+
+    def run(self) -> SearchResult:
+        self.recipe.check_paths()
+        if self.recipe.stages:
+            raise InputError(
+                "A search trains recipes of one stage; take `stages` out, or search for the last one's job."
+            )
+        self._claim_folder()
+        depths = self._explore()
+        table = self._measure(depths)
+        model = table.fit()
+        limit = self.goal.budget.limit(table.teacher_seconds)
+
+        def spent(cost: Cost) -> float:
+            return self.goal.budget.spent(cost, model.predict(cost), self.goal.precision)
+
+        chosen = _varied(propose(depths, spent, limit), self.effort.short_trials)
+        if not chosen:
+            raise GateError(
+                f"No plan meets {self.goal.budget}: even the smallest is beyond it. Raise the budget, or start from a "
+                "smaller teacher."
+            )
+        epochs = self.recipe.training.epochs
+        short = [self._train(each, max(1, epochs // 3), f"short-{i}", model) for i, each in enumerate(chosen)]
+        order = sorted(range(len(chosen)), key=lambda i: -short[i].rank)
+        for i, place in enumerate(order[: self.effort.full_trials]):
+            trial = self._train(chosen[place], epochs, f"full-{i}", model)
+            self._judge(trial, chosen[place], table, limit)
+            if trial.met:
+                break
+        return self._conclude(short, table, model, limit)
+
+    def _claim_folder(self) -> None:
+        """Write down what is searched for; refuse a folder where something else was."""
+        wanted = {
+            "recipe": self.recipe.model_dump(mode="json", exclude={"plan"}),
+            "budget": str(self.goal.budget),
+            "precision": self.goal.precision,
+            "shape": [self.goal.batch, self.goal.sequence],
+            "effort": vars(self.effort),
+        }
+        request = self.out / "request.json"
+        if request.is_file() and json.loads(request.read_text(encoding="utf-8")) != wanted:
+            raise InputError(f"{self.out} holds another search (see its request.json); give another folder.")
+        if not request.is_file() and self.out.exists() and any(self.out.iterdir()):
+            raise InputError(f"{self.out} is not empty and holds no search; give another folder.")
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / "trials").mkdir(exist_ok=True)
+        with staged_file(request) as staging:
+            staging.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+
+    @cached_property
+    def task(self) -> Any:
+        return TASKS[self.recipe.task]
+
+    @cached_property
+    def teacher(self) -> nn.Module:
+        module: nn.Module = self.task.open_teacher(self.recipe.teacher)
+        return module
+
+    @cached_property
+    def data(self) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]], float]:
+        """Batches for calibration, others from the validation data, and the teacher's quality on all of these."""
+        processor = self.task.open_processor(self.recipe.teacher)
+        splits = self.task.read(self.recipe.data, self.teacher)
+        train, validation = (
+            self.task.encode(part, processor, self.recipe.data) for part in (splits.train, splits.validation)
+        )
+        collate, names = self.task.collator(processor, self.recipe.data, self.teacher), self.task.label_names
+        samples = self.recipe.calibration.samples
+        calibration = bare_batches(train, collate, CALIBRATION_BATCH, samples, names)
+        held_out = bare_batches(validation, collate, CALIBRATION_BATCH, HELD_OUT_ROWS, names)
+        return calibration, held_out, self.task.evaluate(self.teacher, validation, collate)[self.task.metrics[0].name]
+
+    @cached_property
+    def inputs(self) -> dict[str, Tensor]:
+        return _of_length(self.data[0][0], self.goal.sequence)
+
+    def _explore(self) -> list[Depth]:
+        torch.manual_seed(self.recipe.training.seed)
+        calibration, held_out, _ = self.data
+        return explore_depths(
+            self.teacher,
+            self.inputs,
+            calibration,
+            held_out,
+            lambda done, total: self.progress("estimate", done, total, {}),
+        )
+
+    def _measure(self, depths: Sequence[Depth]) -> LatencyTable:
+        """The teacher and, at every depth, plans drawn at random, on the target."""
+        count = -(-self.effort.measured_plans // len(depths))
+        drawn = (
+            distinct((to_plan(d.choices, s, d.steps) for s in random_sizes(d.choices, self.effort.seed)), count)
+            for d in depths
+        )
+        return measure_plans(
+            self.teacher,
+            [Plan([]), *chain.from_iterable(drawn)],
+            self.inputs,
+            self.target.measure,
+            key=self.target.key,
+            batch=self.goal.batch,
+            path=self.out / "latency_table.json",
+            progress=lambda done, total: self.progress("measure", done, total, {}),
+        )
+
+    def _train(self, candidate: Candidate, epochs: int, name: str, model: LatencyModel) -> Trial:
+        """Train a plan, or read what a search that was stopped has trained of it."""
+        folder = self.out / "trials" / name
+        if not (folder / "metrics.json").is_file():
+            begun = folder.with_name(f".{name}.unfinished").exists()
+            compress(self._recipe(candidate.plan, epochs), folder, resume=begun, progress=self.progress)
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metric, (_, _, teacher_quality) = self.task.metrics[0], self.data
+        quality = float(metrics[f"validation_{metric.name}"])
+        trial = Trial(
+            name=name,
+            plan=candidate.plan.to_dicts(),
+            epochs=epochs,
+            damage=candidate.damage,
+            predicted_seconds=model.predict(candidate.cost),
+            parameters=candidate.cost.parameters,
+            quality=quality,
+            share=metric.share_of_teacher(quality, teacher_quality),
+        )
+        self.trials.append(trial)
+        total = self.effort.short_trials + self.effort.full_trials
+        self.progress("search", len(self.trials), total, {"quality": quality, "damage": candidate.damage})
+        return trial
+
+    def _recipe(self, plan: Plan, epochs: int) -> Recipe:
+        content = self.recipe.model_dump(mode="json", exclude_none=True)
+        return check_recipe({**content, "plan": plan.to_dicts(), "training": {**content["training"], "epochs": epochs}})
+
+    def _judge(self, trial: Trial, candidate: Candidate, table: LatencyTable, limit: float) -> None:
+        """Measure a student that was trained whole on the target; whether it meets both goals."""
+        trial.timing = self.target.measure(load_student(self.out / "trials" / trial.name), self.inputs)
+        seconds = table.teacher_seconds * trial.timing.seconds / trial.timing.teacher_seconds
+        cost = blank_student(self.teacher, candidate.plan, self.inputs, self.goal.batch).cost
+        trial.spent = self.goal.budget.spent(cost, seconds, self.goal.precision)
+        trial.met = trial.spent <= limit and trial.rank >= self.goal.keep
+
+    def _conclude(self, short: Sequence[Trial], table: LatencyTable, model: LatencyModel, limit: float) -> SearchResult:
+        full = [trial for trial in self.trials if trial.spent is not None]
+        within = [trial for trial in full if trial.spent is not None and trial.spent <= limit]
+        winner = max(within or full, key=lambda trial: (trial.met, trial.rank))
+        result = SearchResult(
+            budget=str(self.goal.budget),
+            limit=limit,
+            keep=self.goal.keep,
+            metric=self.task.metrics[0].name,
+            teacher_quality=self.data[2],
+            teacher_seconds=table.teacher_seconds,
+            precision=self.goal.precision,
+            batch=self.goal.batch,
+            sequence=self.goal.sequence,
+            latency_error=model.median_error,
+            rank_correlation=rank_correlation([-trial.damage for trial in short], [trial.rank for trial in short]),
+            trials=self.trials,
+            winner=winner.name,
+            met=winner.met,
+        )
+        plan = next(each.plan for each in self.trials if each.name == winner.name)
+        content = self.recipe.model_dump(mode="json", exclude_none=True)
+        dump_recipe(check_recipe({**content, "plan": plan}), self.out / "recipe.yaml")
+        with staged_file(self.out / "search.json") as staging:
+            staging.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        return result
+
+
+def _varied(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    """Of the plans of least damage a few, no two of the same parameters within 2 %: small variations teach nothing."""
+
+    def differs(chosen: Sequence[Candidate], each: Candidate) -> bool:
+        return all(abs(each.cost.parameters / other.cost.parameters - 1) > 0.02 for other in chosen)
+
+    found: list[Candidate] = []
+    for each in candidates:
+        if differs(found, each):
+            found.append(each)
+    return list(islice(found, count))
+
+
+def _of_length(batch: Batch, sequence: int) -> dict[str, Tensor]:
+    """Two rows of a batch; rows of tokens are repeated or cut to this length."""
+    ids = next((value for value in batch.values() if value.dim() == 2 and not value.is_floating_point()), None)
+    if ids is None:
+        return {name: value[:2] for name, value in batch.items()}
+    length = ids.shape[1]
+    times = -(-sequence // length)
+    return {
+        name: value[:2].repeat(1, times)[:, :sequence] if value.dim() == 2 and value.shape[1] == length else value[:2]
+        for name, value in batch.items()
+    }

@@ -1,0 +1,78 @@
+"""What a search wrote down: every plan that was trained, and what came of it."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from edgefold.budget.latency_tables import Timing
+
+
+class Trial(BaseModel):
+    """A plan that was trained."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    """Its folder below trials."""
+    plan: list[dict[str, Any]]
+    epochs: int
+    damage: float
+    """The share of the variance of the teacher's outputs that it was estimated to miss before training."""
+    predicted_seconds: float
+    parameters: int
+    quality: float
+    """The task's main metric on the validation data."""
+    share: float | None
+    """Of the teacher's quality; None where that is no number."""
+    timing: Timing | None = None
+    spent: float | None = None
+    """What was measured of the budget: seconds on a machine of the teacher's median speed, bytes or operations."""
+    met: bool = False
+    """Whether budget and quality are both met."""
+
+    @property
+    def rank(self) -> float:
+        """The larger the better."""
+        return float("-inf") if self.share is None else self.share
+
+
+class SearchResult(BaseModel):
+    """All that a search found out."""
+
+    model_config = ConfigDict(extra="forbid")
+    schema_version: int = 1
+    budget: str
+    limit: float
+    """The most that may be spent: seconds, bytes or operations."""
+    keep: float
+    metric: str
+    teacher_quality: float
+    teacher_seconds: float
+    precision: str
+    batch: int
+    sequence: int
+    latency_error: float
+    """Median relative error of the latency model for plans that it was not fitted to."""
+    rank_correlation: float | None
+    """Spearman's, of least damage with the best quality after the short trainings: how far to trust the estimate."""
+    trials: list[Trial]
+    winner: str
+    """The trial that met budget and quality, or else came nearest."""
+    met: bool
+
+    @property
+    def best(self) -> Trial:
+        return next(trial for trial in self.trials if trial.name == self.winner)
+
+    @property
+    def advice(self) -> str:
+        """What would have to give where the search failed; empty where it did not."""
+        best = self.best
+        if self.met:
+            return ""
+        if best.spent is not None and best.spent > self.limit:
+            return f"{best.name} uses {best.spent / self.limit:.2f} times the budget; raise it by as much."
+        return (
+            f"The best student within the budget keeps {best.rank:.1%} of the teacher's {self.metric} on the "
+            f"validation data, not {self.keep:.1%}: lower --keep, raise the budget, train for more epochs, or try more "
+            "plans."
+        )

@@ -1,0 +1,54 @@
+"""`edgefold search`: a budget in, the student that meets it out."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from edgefold.cli.answers import Answer
+from edgefold.cli.devices import check_device
+from edgefold.cli.paths import check_file
+
+
+def search_student(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="The job (YAML); its plan is what the search replaces.")
+    ],
+    budget: Annotated[str, typer.Option(help="latency=5ms, speedup=4x, size=10MB or flops=200M.")],
+    out: Annotated[Path, typer.Option(help="Folder for the search; given again, the search goes on.")],
+    keep: Annotated[
+        float, typer.Option(min=0.0, max=1.5, help="Share of the teacher's quality, on the validation data.")
+    ] = 0.99,
+    device: Annotated[
+        str, typer.Option(help="Where latency is measured: cpu of this machine, or ssh://user@host[:port].")
+    ] = "cpu",
+    precision: Annotated[Literal["fp32", "int8"], typer.Option(help="In which latency is measured.")] = "fp32",
+    batch: Annotated[int, typer.Option(min=1, help="Rows of a pass.")] = 1,
+    sequence: Annotated[int, typer.Option(min=1, help="Tokens of a row.")] = 128,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of a pass.")] = 1,
+    trials: Annotated[int, typer.Option(min=1, help="Plans that are trained for a third of the epochs.")] = 4,
+    full_trials: Annotated[int, typer.Option(min=1, help="The best of them, trained whole.")] = 2,
+) -> Answer:
+    """Measure the device, estimate every choice, train the most promising plans, and keep the student that fits."""
+    check_file(recipe, "recipe")
+    check_device(device)
+    from edgefold.budget.goals import parse_budget
+    from edgefold.recipes import load_recipe
+
+    wanted, job = parse_budget(budget), load_recipe(recipe)
+    job.check_paths()
+    from edgefold.cli.search_job import run_search
+
+    return run_search(
+        job,
+        wanted,
+        out,
+        keep=keep,
+        precision=precision,
+        batch=batch,
+        sequence=sequence,
+        threads=threads,
+        trials=trials,
+        full_trials=full_trials,
+        device=device,
+    )

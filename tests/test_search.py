@@ -1,0 +1,153 @@
+"""A search ends with a student that meets its goals or with what would have to give, and loses nothing when killed."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from edgefold.budget import search as module
+from edgefold.budget.goals import parse_budget
+from edgefold.budget.latency_tables import Timing
+from edgefold.budget.search import Effort, Goal, Target, search
+from edgefold.checkpoints import load_student
+from edgefold.cli.application import app
+from edgefold.errors import GateError, InputError
+from edgefold.recipes import Recipe, load_recipe
+
+EFFORT = Effort(measured_plans=6, short_trials=2, full_trials=2)
+HALF = Goal(parse_budget("speedup=2x"), keep=0.01, sequence=16)
+TEACHER_SECONDS = 1e-3
+
+
+def size_of(model: nn.Module) -> int:
+    return sum(parameter.numel() for name, parameter in model.named_parameters() if "embeddings" not in name)
+
+
+class Clock:
+    """A device whose passes take as long as there are weights."""
+
+    def __init__(self, teacher_size: int) -> None:
+        self.measured = 0
+        self._teacher_size = teacher_size
+
+    def __call__(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Timing:
+        self.measured += 1
+        seconds = TEACHER_SECONDS * size_of(model) / self._teacher_size
+        return Timing(seconds=seconds, teacher_seconds=TEACHER_SECONDS)
+
+
+@pytest.fixture
+def recipe(job: Path) -> Recipe:
+    return load_recipe(job / "recipe.yaml")
+
+
+@pytest.fixture
+def target(recipe: Recipe) -> Target:
+    from transformers import AutoModelForSequenceClassification
+
+    teacher = AutoModelForSequenceClassification.from_pretrained(recipe.teacher)
+    return Target(Clock(size_of(teacher)), {"device": "a clock"})
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the trials that are trained, as they are."""
+    names: list[str] = []
+    compress = module.compress
+
+    def counted(recipe: Recipe, out: Path, **arguments: Any) -> Any:
+        names.append(out.name)
+        return compress(recipe, out, **arguments)
+
+    monkeypatch.setattr(module, "compress", counted)
+    return names
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_winner_meets_budget_and_quality(recipe: Recipe, target: Target, tmp_path: Path) -> None:
+    out = tmp_path / "search"
+    result = search(recipe, HALF, target, out, effort=EFFORT)
+    assert result.met
+    assert result.advice == ""
+    assert result.limit == pytest.approx(TEACHER_SECONDS / 2)
+    assert result.best.spent is not None
+    assert result.best.spent <= result.limit
+    assert [trial.name for trial in result.trials] == ["short-0", "short-1", "full-0"]
+    assert json.loads((out / "search.json").read_text()) == json.loads(result.model_dump_json())
+    student = load_student(out / "trials" / result.winner)
+    assert sum(parameter.numel() for parameter in student.parameters()) == result.best.parameters
+    assert [step.to_step() for step in load_recipe(out / "recipe.yaml").plan]
+    assert load_recipe(out / "recipe.yaml").to_plan().to_dicts() == result.best.plan
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_killed_search_loses_no_finished_trial(
+    recipe: Recipe, target: Target, tmp_path: Path, trained: list[str]
+) -> None:
+    out = tmp_path / "search"
+
+    def kill(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        if (stage, done) == ("search", 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(recipe, HALF, target, out, effort=EFFORT, progress=kill)
+    assert trained == ["short-0"]
+    assert isinstance(target.measure, Clock)
+    measured = target.measure.measured
+    result = search(recipe, HALF, target, out, effort=EFFORT)
+    assert trained == ["short-0", "short-1", "full-0"]
+    assert target.measure.measured == measured + 1  # the winner; the table was there
+    assert result.met
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_quality_that_is_out_of_reach_ends_with_the_nearest_student(
+    recipe: Recipe, target: Target, tmp_path: Path
+) -> None:
+    result = search(recipe, replace(HALF, keep=1.9), target, tmp_path / "search", effort=EFFORT)
+    assert not result.met
+    assert [trial.name for trial in result.trials] == ["short-0", "short-1", "full-0", "full-1"]
+    assert result.best.rank == max(trial.rank for trial in result.trials if trial.spent is not None)
+    assert "lower --keep, raise the budget" in result.advice
+
+
+def test_a_budget_below_the_smallest_plan_is_refused(recipe: Recipe, target: Target, tmp_path: Path) -> None:
+    goal = replace(HALF, budget=parse_budget("speedup=100000x"))
+    with pytest.raises(GateError, match="even the smallest is beyond it"):
+        search(recipe, goal, target, tmp_path / "search", effort=EFFORT)
+
+
+def test_a_folder_with_something_else_is_refused(recipe: Recipe, target: Target, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="is not empty and holds no search"):
+        search(recipe, HALF, target, tmp_path, effort=EFFORT)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "request.json").write_text("{}")
+    with pytest.raises(InputError, match="holds another search"):
+        search(recipe, HALF, target, tmp_path / "other", effort=EFFORT)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_command_searches_on_this_machine(job: Path, tmp_path: Path) -> None:
+    arguments = ["search", str(job / "recipe.yaml"), "--out", str(tmp_path / "search"), "--keep", "0.01", "--json"]
+    found = CliRunner().invoke(app, [*arguments, "--budget", "size=40kB", "--sequence", "16", "--trials", "1"])
+    assert found.exit_code == 0, found.stderr
+    document = json.loads(found.stdout)
+    assert document["met"]
+    assert document["trials"][-1]["spent"] <= 40_000
+    assert document["latency_error"] >= 0
+
+
+def test_the_command_refuses_what_is_no_budget(job: Path, tmp_path: Path) -> None:
+    arguments = ["search", str(job / "recipe.yaml"), "--out", str(tmp_path / "search"), "--budget", "5ms"]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 2
+    assert "latency=5ms" in refused.stderr
+    assert not (tmp_path / "search").exists()
