@@ -16,7 +16,7 @@ from transformers import TrainingArguments, ViTImageProcessorPil
 import edgefold as ef
 from edgefold.packaged_images import fetch_efficientnet_lite0, load_digits
 
-SIZE, CLASSES, TEST, VALIDATION = 64, 10, 1000, 500
+SIZE, CLASSES, TEST, VALIDATION = 32, 10, 1000, 500
 MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
@@ -28,7 +28,7 @@ def pretrained(weights: Path) -> EfficientNetLite0:
     return model
 
 
-def main(out: str, weights: Path | None = None, digits: tuple | None = None, epochs: int = 1) -> None:
+def main(out: str, weights: Path | None = None, digits: tuple | None = None, epochs: int = 2) -> None:
     torch.manual_seed(0)
     images, labels = digits or load_digits()
     ends = {"test": TEST, "validation": TEST + VALIDATION, "train": len(images)}

