@@ -74,9 +74,7 @@ def export_generator(
     with prepared(model), staged_folder(out, overwrite) as folder:
         parts = sequence_parts(model, inputs) if is_sequence else (causal_part(model),)
         settings = read_generation(model, _layers(parts[-1]))
-        for part in parts:
-            save_graph(convert_part(part, opset), folder / part.file, opset, single_file_bytes)
-        specs = {part.name: read_specs(folder / part.file) for part in parts}
+        specs = {part.name: _write(part, folder, opset, single_file_bytes) for part in parts}
         parity = {"fp32": _check_fp32(_compare(model, folder, inputs, settings), tolerance).error}
         if precision == "int8":
             for part in parts:
@@ -105,6 +103,13 @@ def export_generator(
             },
         )
     return load_artifact(out)
+
+
+def _write(part: GraphPart, folder: Path, opset: int, single_file_bytes: int) -> Specs:
+    """Convert and save one graph, of which nothing stays in memory."""
+    graph = convert_part(part, opset)
+    save_graph(graph, folder / part.file, opset, single_file_bytes)
+    return read_specs(graph)
 
 
 def _named_parts(parts: Iterable[GraphPart], specs: Mapping[str, Specs]) -> dict[str, Part]:

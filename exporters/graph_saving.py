@@ -44,9 +44,8 @@ def save_graph(model: onnx_ir.Model, path: Path, opset: int, single_file_bytes: 
         _write(file, model, streamed)
 
 
-def read_specs(path: Path) -> tuple[list[TensorSpec], list[TensorSpec]]:
+def read_specs(model: onnx_ir.Model) -> tuple[list[TensorSpec], list[TensorSpec]]:
     """Inputs and outputs of a graph as an artifact states them."""
-    graph = onnx_ir.load(path).graph
     inputs, outputs = (
         [
             TensorSpec(
@@ -56,7 +55,7 @@ def read_specs(path: Path) -> tuple[list[TensorSpec], list[TensorSpec]]:
             )
             for value in values
         ]
-        for values in (graph.inputs, graph.outputs)
+        for values in (model.graph.inputs, model.graph.outputs)
     )
     return inputs, outputs
 

@@ -89,7 +89,7 @@ def export_onnx(
         keep_layer_norms_apart(graph)
         save_graph(graph, path, opset, single_file_bytes)
         parity = {"fp32": check_parity(model, path, ragged_variants(examples, axes), tolerance)}
-        specs = read_specs(path)
+        specs = read_specs(graph)
         if precision == "int8":
             quantize_model(path, quantization, target, list(calibration or []))
             parity["int8"] = largest_error(model, path, ragged_variants(examples, axes))
