@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from edgefold.budget.blank_students import blank_student
 from edgefold.budget.candidates import Candidate, Depth, explore_depths, propose
@@ -18,21 +17,17 @@ from edgefold.budget.costs import Cost
 from edgefold.budget.goals import Budget
 from edgefold.budget.latency_models import LatencyModel
 from edgefold.budget.latency_tables import LatencyTable, Measure, measure_plans
+from edgefold.budget.search_inputs import SearchInputs, read_inputs
 from edgefold.budget.trials import SearchResult, Trial
-from edgefold.calibration import Batch
 from edgefold.checkpoints import load_student
 from edgefold.compression import compress
 from edgefold.errors import GateError, InputError
 from edgefold.plans import Plan
 from edgefold.ranking_scores import rank_correlation
 from edgefold.recipes import Recipe, check_recipe, dump_recipe
-from edgefold.stage_inputs import CALIBRATION_BATCH
 from edgefold.staging import staged_file
-from edgefold.tasks.batches import bare_batches
 from edgefold.tasks.table import TASKS
 from edgefold.training_runs import Progress, no_progress
-
-HELD_OUT_ROWS = 96
 
 
 @dataclass(frozen=True)
@@ -164,36 +159,17 @@ class _Search:
         return TASKS[self.recipe.task]
 
     @cached_property
-    def teacher(self) -> nn.Module:
-        module: nn.Module = self.task.open_teacher(self.recipe.teacher)
-        return module
-
-    @cached_property
-    def data(self) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]], float]:
-        """Batches for calibration, others from the validation data, and the teacher's quality on all of these."""
-        processor = self.task.open_processor(self.recipe.teacher)
-        splits = self.task.read(self.recipe.data, self.teacher)
-        train, validation = (
-            self.task.encode(part, processor, self.recipe.data) for part in (splits.train, splits.validation)
-        )
-        collate, names = self.task.collator(processor, self.recipe.data, self.teacher), self.task.label_names
-        samples = self.recipe.calibration.samples
-        calibration = bare_batches(train, collate, CALIBRATION_BATCH, samples, names)
-        held_out = bare_batches(validation, collate, CALIBRATION_BATCH, HELD_OUT_ROWS, names)
-        return calibration, held_out, self.task.evaluate(self.teacher, validation, collate)[self.task.metrics[0].name]
-
-    @cached_property
-    def inputs(self) -> dict[str, Tensor]:
-        return _of_length(self.data[0][0], self.goal.sequence)
+    def given(self) -> SearchInputs:
+        return read_inputs(self.recipe, self.goal.sequence)
 
     def _explore(self) -> list[Depth]:
         torch.manual_seed(self.recipe.training.seed)
-        calibration, held_out, _ = self.data
+        given = self.given
         return explore_depths(
-            self.teacher,
-            self.inputs,
-            calibration,
-            held_out,
+            given.teacher,
+            given.inputs,
+            given.calibration,
+            given.held_out,
             lambda done, total: self.progress("estimate", done, total, {}),
         )
 
@@ -205,9 +181,9 @@ class _Search:
             for d in depths
         )
         return measure_plans(
-            self.teacher,
+            self.given.teacher,
             [Plan([]), *chain.from_iterable(drawn)],
-            self.inputs,
+            self.given.inputs,
             self.target.measure,
             key=self.target.key,
             batch=self.goal.batch,
@@ -222,7 +198,7 @@ class _Search:
             begun = folder.with_name(f".{name}.unfinished").exists()
             compress(self._recipe(candidate.plan, epochs), folder, resume=begun, progress=self.progress)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        metric, (_, _, teacher_quality) = self.task.metrics[0], self.data
+        metric = self.task.metrics[0]
         quality = float(metrics[f"validation_{metric.name}"])
         trial = Trial(
             name=name,
@@ -232,7 +208,7 @@ class _Search:
             predicted_seconds=model.predict(candidate.cost),
             parameters=candidate.cost.parameters,
             quality=quality,
-            share=metric.share_of_teacher(quality, teacher_quality),
+            share=metric.share_of_teacher(quality, self.given.teacher_quality),
         )
         self.trials.append(trial)
         total = self.effort.short_trials + self.effort.full_trials
@@ -245,9 +221,9 @@ class _Search:
 
     def _judge(self, trial: Trial, candidate: Candidate, table: LatencyTable, limit: float) -> None:
         """Measure a student that was trained whole on the target; whether it meets both goals."""
-        trial.timing = self.target.measure(load_student(self.out / "trials" / trial.name), self.inputs)
+        trial.timing = self.target.measure(load_student(self.out / "trials" / trial.name), self.given.inputs)
         seconds = table.teacher_seconds * trial.timing.seconds / trial.timing.teacher_seconds
-        cost = blank_student(self.teacher, candidate.plan, self.inputs, self.goal.batch).cost
+        cost = blank_student(self.given.teacher, candidate.plan, self.given.inputs, self.goal.batch).cost
         trial.spent = self.goal.budget.spent(cost, seconds, self.goal.precision)
         trial.met = trial.spent <= limit and trial.rank >= self.goal.keep
 
@@ -260,7 +236,7 @@ class _Search:
             limit=limit,
             keep=self.goal.keep,
             metric=self.task.metrics[0].name,
-            teacher_quality=self.data[2],
+            teacher_quality=self.given.teacher_quality,
             teacher_seconds=table.teacher_seconds,
             precision=self.goal.precision,
             batch=self.goal.batch,
@@ -290,16 +266,3 @@ def _varied(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
         if differs(found, each):
             found.append(each)
     return list(islice(found, count))
-
-
-def _of_length(batch: Batch, sequence: int) -> dict[str, Tensor]:
-    """Two rows of a batch; rows of tokens are repeated or cut to this length."""
-    ids = next((value for value in batch.values() if value.dim() == 2 and not value.is_floating_point()), None)
-    if ids is None:
-        return {name: value[:2] for name, value in batch.items()}
-    length = ids.shape[1]
-    times = -(-sequence // length)
-    return {
-        name: value[:2].repeat(1, times)[:, :sequence] if value.dim() == 2 and value.shape[1] == length else value[:2]
-        for name, value in batch.items()
-    }
