@@ -1,4 +1,4 @@
-"""What a search works on: a teacher, batches for calibration, others to judge by, and inputs of the shape of the budget."""
+"""What a search works on: a teacher, batches to calibrate and to judge by, and inputs of the shape of the budget."""
 
 from dataclasses import dataclass
 
