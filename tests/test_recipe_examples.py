@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from example_scripts import EXAMPLES, load
 from packed_whisper import make_whisper, write_packed_whisper
+from typer.testing import CliRunner
 
 from edgefold.recipes import Recipe, check_recipe, load_recipe
 
@@ -136,7 +137,7 @@ def test_images_from_the_example_to_the_artifact(
     from safetensors.torch import save_file
 
     from edgefold.checkpoints import load_student
-    from edgefold.cli.export_job import export_checkpoint
+    from edgefold.cli.application import app
     from edgefold.compression import compress
 
     module, example = load("efficientnet_lite"), load("image_teacher")
@@ -156,17 +157,8 @@ def test_images_from_the_example_to_the_artifact(
     teacher = load_student(tmp_path / "out" / "images" / "teacher")
     parameters = [sum(p.numel() for p in model.parameters()) for model in (student, teacher)]
     assert 2.8 * parameters[0] < parameters[1]
-    export_checkpoint(
-        result.student,
-        tmp_path / "onnx",
-        precision="fp32",
-        target="cpu-x86",
-        quantization="static",
-        kind="images",
-        samples=(),
-        max_length=8,
-        overwrite=False,
-    )
+    exported = CliRunner().invoke(app, ["export", str(result.student), "--out", str(tmp_path / "onnx")])
+    assert exported.exit_code == 0, exported.stderr
     assert (tmp_path / "onnx" / "model.onnx").is_file()
 
 

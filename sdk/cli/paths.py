@@ -14,7 +14,7 @@ def check_model_folder(path: Path, role: str = "model") -> Path:
     _check_folder(path, role)
     if (path / "artifact.json").is_file():
         raise InputError(f"The {role} {path} is an exported artifact; give the folder it was exported from.")
-    if not (path / "config.json").is_file():
+    if not any((path / name).is_file() for name in ("config.json", "edgefold.json")):
         raise InputError(f"The {role} {path} has no config.json; give the folder of a checkpoint or of a student.")
     return path
 
