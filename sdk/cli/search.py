@@ -26,6 +26,7 @@ def search_student(
     batch: Annotated[int, typer.Option(min=1, help="Rows of a pass.")] = 1,
     sequence: Annotated[int, typer.Option(min=1, help="Tokens of a row.")] = 128,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a pass.")] = 1,
+    measured: Annotated[int, typer.Option(min=5, help="Random plans that the latency model is fitted to.")] = 12,
     trials: Annotated[int, typer.Option(min=1, help="Plans that are trained for a third of the epochs.")] = 4,
     full_trials: Annotated[int, typer.Option(min=1, help="The best of them, trained whole.")] = 2,
 ) -> Answer:
@@ -48,6 +49,7 @@ def search_student(
         batch=batch,
         sequence=sequence,
         threads=threads,
+        measured=measured,
         trials=trials,
         full_trials=full_trials,
         device=device,

@@ -77,6 +77,7 @@ def run_search(
     batch: int,
     sequence: int,
     threads: int,
+    measured: int,
     trials: int,
     full_trials: int,
     device: str,
@@ -103,7 +104,7 @@ def run_search(
         measure = OnnxRuntimeTarget(
             teacher, Path(folder), precision, batch=batch, sequence=sequence, threads=threads, device=device
         )
-        effort = Effort(short_trials=trials, full_trials=full_trials)
+        effort = Effort(measured_plans=measured, short_trials=trials, full_trials=full_trials)
         result = search(recipe, goal, Target(measure, key), out, effort=effort, progress=progress)
     return Answer(json.loads(result.model_dump_json()), _texts(result, out), 0 if result.met else 3)
 
