@@ -1,7 +1,7 @@
 """A search ends with a student that meets its goals or with what would have to give, and loses nothing when killed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from edgefold.budget.search import Effort, Goal, Target, search
 from edgefold.checkpoints import load_student
 from edgefold.cli.application import app
 from edgefold.errors import GateError, InputError
+from edgefold.recipe_gates import GateSettings
 from edgefold.recipes import Recipe, load_recipe
 
 EFFORT = Effort(measured_plans=6, short_trials=2, full_trials=2)
@@ -26,6 +27,10 @@ TEACHER_SECONDS = 1e-3
 
 def size_of(model: nn.Module) -> int:
     return sum(parameter.numel() for name, parameter in model.named_parameters() if "embeddings" not in name)
+
+
+def kinds(names: Iterable[str]) -> list[str]:
+    return [name.partition("-")[0] for name in names]
 
 
 class Clock:
@@ -77,7 +82,7 @@ def test_the_winner_meets_budget_and_quality(recipe: Recipe, target: Target, tmp
     assert result.limit == pytest.approx(TEACHER_SECONDS / 2)
     assert result.best.spent is not None
     assert result.best.spent <= result.limit
-    assert [trial.name for trial in result.trials] == ["short-0", "short-1", "full-0"]
+    assert kinds(trial.name for trial in result.trials) == ["short", "short", "full"]
     assert json.loads((out / "search.json").read_text()) == json.loads(result.model_dump_json())
     student = load_student(out / "trials" / result.winner)
     assert sum(parameter.numel() for parameter in student.parameters()) == result.best.parameters
@@ -97,11 +102,12 @@ def test_a_killed_search_loses_no_finished_trial(
 
     with pytest.raises(KeyboardInterrupt):
         search(recipe, HALF, target, out, effort=EFFORT, progress=kill)
-    assert trained == ["short-0"]
+    assert kinds(trained) == ["short"]
     assert isinstance(target.measure, Clock)
     measured = target.measure.measured
     result = search(recipe, HALF, target, out, effort=EFFORT)
-    assert trained == ["short-0", "short-1", "full-0"]
+    assert kinds(trained) == ["short", "short", "full"]
+    assert len(set(trained)) == 3
     assert target.measure.measured == measured + 1  # the winner; the table was there
     assert result.met
 
@@ -112,7 +118,7 @@ def test_a_quality_that_is_out_of_reach_ends_with_the_nearest_student(
 ) -> None:
     result = search(recipe, replace(HALF, keep=9.0), target, tmp_path / "search", effort=EFFORT)
     assert not result.met
-    assert [trial.name for trial in result.trials] == ["short-0", "short-1", "full-0", "full-1"]
+    assert kinds(trial.name for trial in result.trials) == ["short", "short", "full", "full"]
     assert result.best.rank == max(trial.rank for trial in result.trials if trial.spent is not None)
     assert "lower --keep, raise the budget" in result.advice
 
@@ -131,6 +137,13 @@ def test_a_folder_with_something_else_is_refused(recipe: Recipe, target: Target,
     (tmp_path / "other" / "request.json").write_text("{}")
     with pytest.raises(InputError, match="holds another search"):
         search(recipe, HALF, target, tmp_path / "other", effort=EFFORT)
+
+
+def test_what_chooses_sizes_beside_the_search_is_refused(recipe: Recipe, target: Target, tmp_path: Path) -> None:
+    gates = GateSettings(where=("ffn",), keep=0.5)
+    with pytest.raises(InputError, match="leave `gates` out"):
+        search(recipe.model_copy(update={"gates": gates}), HALF, target, tmp_path / "search", effort=EFFORT)
+    assert not (tmp_path / "search").exists()
 
 
 @pytest.mark.slow

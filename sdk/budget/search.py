@@ -1,8 +1,9 @@
 """search(...): measure the device, estimate every choice, train the most promising plans, keep the best student."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -106,10 +107,9 @@ class _Search:
 
     def run(self) -> SearchResult:
         self.recipe.check_paths()
-        if self.recipe.stages:
-            raise InputError(
-                "A search trains recipes of one stage; take `stages` out, or search for the last one's job."
-            )
+        for key in ("stages", "gates"):
+            if getattr(self.recipe, key):
+                raise InputError(f"A search chooses the sizes itself and trains in one stage; leave `{key}` out.")
         self._claim_folder()
         depths = self._explore()
         table = self._measure(depths)
@@ -126,10 +126,10 @@ class _Search:
                 "smaller teacher."
             )
         epochs = self.recipe.training.epochs
-        short = [self._train(each, max(1, epochs // 3), f"short-{i}", model) for i, each in enumerate(chosen)]
+        short = [self._train(each, max(1, epochs // 3), "short", model) for each in chosen]
         order = sorted(range(len(chosen)), key=lambda i: -short[i].rank)
-        for i, place in enumerate(order[: self.effort.full_trials]):
-            trial = self._train(chosen[place], epochs, f"full-{i}", model)
+        for place in order[: self.effort.full_trials]:
+            trial = self._train(chosen[place], epochs, "full", model)
             self._judge(trial, chosen[place], table, limit)
             if trial.met:
                 break
@@ -191,8 +191,13 @@ class _Search:
             progress=lambda done, total: self.progress("measure", done, total, {}),
         )
 
-    def _train(self, candidate: Candidate, epochs: int, name: str, model: LatencyModel) -> Trial:
-        """Train a plan, or read what a search that was stopped has trained of it."""
+    def _train(self, candidate: Candidate, epochs: int, kind: str, model: LatencyModel) -> Trial:
+        """Train a plan, or read what a search that was stopped has trained of it.
+
+        A trial's folder is named by its plan: should the estimates come out otherwise the next time, no plan gets the
+        figures of another.
+        """
+        name = f"{kind}-{hashlib.sha256(json.dumps(candidate.plan.to_dicts()).encode()).hexdigest()[:8]}"
         folder = self.out / "trials" / name
         if not (folder / "metrics.json").is_file():
             begun = folder.with_name(f".{name}.unfinished").exists()
@@ -221,9 +226,12 @@ class _Search:
 
     def _judge(self, trial: Trial, candidate: Candidate, table: LatencyTable, limit: float) -> None:
         """Measure a student that was trained whole on the target; whether it meets both goals."""
-        trial.timing = self.target.measure(load_student(self.out / "trials" / trial.name), self.given.inputs)
+        student = load_student(self.out / "trials" / trial.name)
+        trial.parameters = sum(parameter.numel() for parameter in student.parameters())
+        trial.timing = self.target.measure(student, self.given.inputs)
         seconds = table.teacher_seconds * trial.timing.seconds / trial.timing.teacher_seconds
         cost = blank_student(self.given.teacher, candidate.plan, self.given.inputs, self.goal.batch).cost
+        cost = replace(cost, parameters=trial.parameters)  # of a vocabulary that was trimmed, too
         trial.spent = self.goal.budget.spent(cost, seconds, self.goal.precision)
         trial.met = trial.spent <= limit and trial.rank >= self.goal.keep
 

@@ -22,7 +22,9 @@ def search_student(
     device: Annotated[
         str, typer.Option(help="Where latency is measured: cpu of this machine, or ssh://user@host[:port].")
     ] = "cpu",
-    precision: Annotated[Literal["fp32", "int8"], typer.Option(help="In which latency is measured.")] = "fp32",
+    precision: Annotated[
+        Literal["fp32", "int8"], typer.Option(help="Of the latency; quality is the student's in float32.")
+    ] = "fp32",
     batch: Annotated[int, typer.Option(min=1, help="Rows of a pass.")] = 1,
     sequence: Annotated[int, typer.Option(min=1, help="Tokens of a row.")] = 128,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a pass.")] = 1,
