@@ -87,3 +87,38 @@ def test_bad_batches_are_refused() -> None:
         collect_moments(graph.module, targets, [{"x": torch.randn(2, 3)}])
     with pytest.raises(InputError, match="non-finite activations at relu"):
         collect_moments(graph.module, targets, [{"input": torch.full((2, 3), float("nan"))}])
+
+
+class Widening(nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(features, features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.layer(x))
+
+
+def test_whole_moments_are_of_vectors_drawn_from_a_large_batch() -> None:
+    """Blocks are of all vectors; a whole is of 1,024 at least, and close to that of all."""
+    generator = torch.Generator().manual_seed(0)
+    batch = {"x": torch.randn(4000, 6, generator=generator) @ torch.randn(6, 6, generator=generator)}
+    module = Widening(6)
+    graph = trace(module, {"x": batch["x"][:5]})
+    relu = next(node for node in graph.module.graph.nodes if "relu" in node.name)
+    linear = next(node for node in graph.module.graph.nodes if "linear" in node.name)
+    found = collect_moments(graph.module, {linear: 1, relu: 1}, [batch, batch], {relu: torch.arange(6)[:, None]})
+    assert found[relu].count == 8000
+    assert found[linear].count == 2048
+    exact = torch.cov(module.layer(batch["x"]).detach().double().T, correction=0)
+    torch.testing.assert_close(found[linear].covariance, exact, rtol=0, atol=0.1 * float(exact.diagonal().max()))
+    assert not torch.allclose(found[linear].covariance, exact, rtol=1e-3)
+
+
+@pytest.mark.parametrize("row", range(0, 4000, 799))
+def test_a_value_that_is_not_finite_is_found_among_the_vectors_left_out_too(row: int) -> None:
+    x = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0))
+    graph = trace(Widening(6), {"x": x[:5]})
+    relu = next(node for node in graph.module.graph.nodes if "relu" in node.name)
+    x[row, 3] = float("inf")
+    with pytest.raises(InputError, match="non-finite activations at relu"):
+        collect_moments(graph.module, {relu: 1}, [{"x": x}])
