@@ -9,6 +9,7 @@ from edgefold.budget.allocation import allocate
 from edgefold.budget.choices import Choices, find_choices, to_plan
 from edgefold.budget.costs import Cost, CostCounter
 from edgefold.budget.damage import Damage, Judge, estimate_damage
+from edgefold.budget.refitted_streams import Shares, left_after_start, with_starts
 from edgefold.calibration import Batch
 from edgefold.dimensions import DimensionGraph, trace
 from edgefold.folding import fold
@@ -51,7 +52,7 @@ def explore_depths(
     """The teacher whole, and with three quarters and a half of its longest stack's layers, evenly spread.
 
     A shallower model is started sequentially (see `build_student`), and what it misses of the teacher's outputs counts
-    for every plan of that depth.
+    for every plan of that depth. What such a start takes back of a projection's damage is found at the whole depth.
 
     Args:
         inputs: of the shape that the budget is about, but for the rows.
@@ -60,6 +61,7 @@ def explore_depths(
     stack = max(find_stacks(teacher), key=lambda each: each.depth, default=None)
     kept = _depths(stack.depth) if stack is not None else [None]
     judge = Judge(trace(teacher, inputs), held_out)
+    shares: Shares = {}
     found = []
     for done, layers in enumerate(kept):
         progress(done, len(kept))
@@ -67,8 +69,11 @@ def explore_depths(
         model = fold(build_student(teacher, Plan(steps), inputs, calibration)) if steps else teacher
         graph = trace(model, inputs)
         choices = find_choices(graph)
+        damage = estimate_damage(graph, choices, calibration, held_out)
+        if not steps:
+            shares = left_after_start(teacher, choices, damage, inputs, calibration, judge)
         lost = judge.missed_by(model) if steps else 0.0
-        found.append(Depth(steps, lost, graph, choices, estimate_damage(graph, choices, calibration, held_out)))
+        found.append(Depth(steps, lost, graph, choices, with_starts(damage, shares)))
     progress(len(kept), len(kept))
     return found
 

@@ -1,7 +1,8 @@
 """What a choice would lose before any training: the teacher run with one dimension cut and its readers fitted anew."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import exp, log
 
 import torch
 from torch import Tensor
@@ -35,7 +36,8 @@ def estimate_damage(
 
     A selection goes by backward elimination, and what reads the dimension is left at the least squares of what stays
     (the structured optimal brain surgeon; ZipLM, Kurtic et al., 2023); a projection is that of the activations' PCA, in
-    the full space: P P^T along every axis of the parameters. The sum over a plan's dimensions is its estimate.
+    the full space: P P^T along every axis of the parameters. Every second size is tried, and the logarithm of what lies
+    between them is taken as linear. The sum over a plan's dimensions is its estimate.
 
     Args:
         calibration: batches for the second moments.
@@ -48,11 +50,27 @@ def estimate_damage(
     tensors = named_tensors(graph.module)
     found: dict[str, dict[int, float]] = {}
     for each in choices:
-        cut = _projected(graph, each, targets, moments, tensors) if each.kind == "linear" else None
-        weights = cut or _selected(graph, each, moments, tensors)
+        tried = replace(each, sizes=_every_second(each.sizes))
+        cut = _projected(graph, tried, targets, moments, tensors) if each.kind == "linear" else None
+        weights = cut or _selected(graph, tried, moments, tensors)
         losses = {size: judge.missed(changed) for size, changed in weights}
-        found[each.dimension] = losses | {each.sizes[-1]: 0.0}
+        found[each.dimension] = {size: _between(losses, size) for size in each.sizes[:-1]} | {each.sizes[-1]: 0.0}
     return found
+
+
+def _every_second(sizes: Sequence[int]) -> tuple[int, ...]:
+    """From the largest on, and the smallest; the last is the dimension's own."""
+    *cut, own = sizes
+    return *sorted({*cut[::-2], *cut[:1]}), own
+
+
+def _between(losses: Mapping[int, float], size: int) -> float:
+    """What is lost at a size, log-linearly between the sizes that were tried."""
+    if size in losses:
+        return losses[size]
+    below, above = max(s for s in losses if s < size), min(s for s in losses if s > size)
+    share = (size - below) / (above - below)
+    return exp((1 - share) * log(max(losses[below], 1e-30)) + share * log(max(losses[above], 1e-30)))
 
 
 @dataclass
