@@ -1,9 +1,7 @@
 """Reports of measurements: raw times first, every statistic derived from them."""
 
 import json
-import math
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
@@ -11,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgefold.errors import InputError
+from edgefold.percentiles import percentile, percentile_interval
 from edgefold.staging import staged_file
 
 SAMPLES_FOR_P99 = 662
@@ -166,6 +165,13 @@ class Report(BaseModel):
     def cpu_p50_s(self) -> float:
         return percentile(self.cpu_times_s, 50)
 
+    def p50_of(self, basis: Basis) -> float:
+        return percentile(self.cpu_times_s if basis == "cpu" else self.times_s, 50)
+
+    def p50_interval_of(self, basis: Basis) -> tuple[float, float]:
+        """Of 95 %."""
+        return percentile_interval(self.cpu_times_s if basis == "cpu" else self.times_s, 50)
+
     @property
     def mean_s(self) -> float:
         return sum(self.times_s) / len(self.times_s)
@@ -177,10 +183,16 @@ class Report(BaseModel):
 
     @property
     def p50_interval_s(self) -> tuple[float, float]:
-        """95 % interval of the median from order statistics; assumes nothing of the distribution."""
-        ordered, n = sorted(self.times_s), len(self.times_s)
-        reach = 1.96 * math.sqrt(n) / 2
-        return ordered[max(0, math.floor(n / 2 - reach))], ordered[min(n - 1, math.ceil(n / 2 + reach))]
+        return self.p50_interval_of("wall")
+
+    @property
+    def p90_interval_s(self) -> tuple[float, float]:
+        return percentile_interval(self.times_s, 90)
+
+    @property
+    def p99_interval_s(self) -> tuple[float, float] | None:
+        """None where no 99th percentile is stated."""
+        return percentile_interval(self.times_s, 99) if self.p99_s is not None else None
 
     @property
     def contended(self) -> bool | None:
@@ -198,6 +210,8 @@ class Report(BaseModel):
             "p90_s": self.p90_s,
             "p99_s": self.p99_s,
             "p50_interval_s": self.p50_interval_s,
+            "p90_interval_s": self.p90_interval_s,
+            "p99_interval_s": self.p99_interval_s,
             "cpu_p50_s": self.cpu_p50_s,
             "throughput": self.throughput,
             "contended": self.contended,
@@ -247,12 +261,6 @@ class Ratio(BaseModel):
         return f"{self.value:.2f}x ({self.low:.2f} to {self.high:.2f}, {self.basis} time, {self.blocks} blocks)"
 
 
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile: the smallest value that `percent` % of the values do not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
-
-
 def paired_ratio(baseline: Report, candidate: Report, basis: Basis | None = None, seed: int = 0) -> Ratio:
     """Median over blocks of baseline time / candidate time, block medians each; above 1 the candidate is faster.
 
@@ -265,20 +273,30 @@ def paired_ratio(baseline: Report, candidate: Report, basis: Basis | None = None
     Raises:
         InputError: the reports come from two measurements, or have no blocks in common.
     """
-    basis = basis or ("cpu" if baseline.contended is not None and candidate.contended is not None else "wall")
-    a, b = _block_medians(baseline, basis), _block_medians(candidate, basis)
-    shared = sorted(a.keys() & b.keys())
-    measured_together = (baseline.before, baseline.after) == (candidate.before, candidate.after)
-    if not shared or not measured_together:  # every measurement counts its blocks from 0
+    if not measured_together(baseline, candidate):
         raise InputError(
             f"{baseline.label} and {candidate.label} were not measured together, so no ratio of theirs can be trusted; "
             "measure both in one run."
         )
+    basis = basis or ratio_basis(baseline, candidate)
+    a, b = _block_medians(baseline, basis), _block_medians(candidate, basis)
+    shared = sorted(a.keys() & b.keys())
     ratios = [a[block] / b[block] for block in shared]
     generator = random.Random(seed)
     resampled = sorted(median(generator.choices(ratios, k=len(ratios))) for _ in range(BOOTSTRAP_ROUNDS))
     low, high = percentile(resampled, 2.5), percentile(resampled, 97.5)
     return Ratio(value=median(ratios), low=low, high=high, blocks=len(shared), basis=basis)
+
+
+def measured_together(one: Report, other: Report) -> bool:
+    """Whether the two took turns in one run."""
+    same_run = (one.before, one.after) == (other.before, other.after)  # every measurement counts its blocks from 0
+    return same_run and not set(one.blocks).isdisjoint(other.blocks)
+
+
+def ratio_basis(one: Report, other: Report) -> Basis:
+    """CPU time for single-threaded CPU sessions, as it ignores other processes; wall time for all else."""
+    return "cpu" if one.contended is not None and other.contended is not None else "wall"
 
 
 def write_report(content: dict[str, Any], path: str | Path) -> None:

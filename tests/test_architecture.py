@@ -64,6 +64,8 @@ ALLOWED = {
 
 WITHOUT_TORCH = (
     "artifacts",
+    "benchmark_page",
+    "comparisons",
     "data_files",
     "errors",
     "gate_settings",
@@ -75,6 +77,7 @@ WITHOUT_TORCH = (
     "question_data",
     "recipe_data",
     "recipes",
+    "report_files",
     "reports",
     "staging",
     "tagged_data",

@@ -31,6 +31,8 @@ WRONG_PATHS = {
     "export": ["nowhere", "--out", "elsewhere"],
     "verify": ["nowhere", "--against", "elsewhere"],
     "bench": ["nowhere"],
+    "compare": ["nowhere.json"],
+    "report": ["nowhere.json"],
 }
 
 

@@ -162,3 +162,17 @@ def test_verify_on_texts_needs_a_tokenizer(folder: Path, tmp_path: Path) -> None
     result = invoke("verify", folder / "one", "--against", folder / "one", "--data", tmp_path / "texts.txt")
     assert result.exit_code == 2
     assert "has no tokenizer" in result.stderr
+
+
+def test_compare_and_report_take_what_bench_wrote(folder: Path, tmp_path: Path) -> None:
+    here, again = tmp_path / "here.json", tmp_path / "again.json"
+    given = ("--seconds", 0.02, "--sequence", 16)
+    invoke("bench", folder / "one", "--against", folder / "off", *given, "--out", here)
+    invoke("bench", folder / "one", *given, "--out", again)
+    found = json.loads(invoke("compare", here, again, "--json").stdout)["comparisons"]
+    assert [comparison["kind"] for comparison in found] == ["paired", "cautious"]
+    assert found[0]["ratio"] == json.loads(here.read_text())["ratio"]
+    assert invoke("compare", again).exit_code == 2
+    result = invoke("report", here, again, "--out", tmp_path / "page.html")
+    assert "3 measurements are on the page" in result.stdout.replace("\n", " ")
+    assert "2 models on 1 machine, 3 measurements" in (tmp_path / "page.html").read_text()
