@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgefold.budget.device_search import search
     from edgefold.checkpoints import load_student, save_student
     from edgefold.dimensions import Dimension, DimensionGraph, trace
     from edgefold.distillation import Contrast, Objective
@@ -51,6 +52,7 @@ _HOME = {
     "load_student": "checkpoints",
     "round_up": "hardware_sizes",
     "save_student": "checkpoints",
+    "search": "budget.device_search",
     "trace": "dimensions",
     "trim_vocabulary": "vocabularies",
     "used_tokens": "vocabularies",
@@ -86,6 +88,7 @@ __all__ = [
     "load_student",
     "round_up",
     "save_student",
+    "search",
     "trace",
     "trim_vocabulary",
     "used_tokens",

@@ -83,6 +83,9 @@ def test_the_winner_meets_budget_and_quality(recipe: Recipe, target: Target, tmp
     assert result.best.spent is not None
     assert result.best.spent <= result.limit
     assert kinds(trial.name for trial in result.trials) == ["short", "short", "full"]
+    page = (out / "search.html").read_text()
+    assert result.best.described in page
+    assert page.count('<circle class="student"') == 2  # one whole, on two canvases
     assert json.loads((out / "search.json").read_text()) == json.loads(result.model_dump_json())
     student = load_student(out / "trials" / result.winner)
     assert sum(parameter.numel() for parameter in student.parameters()) == result.best.parameters

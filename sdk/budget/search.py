@@ -19,6 +19,7 @@ from edgefold.budget.goals import Budget
 from edgefold.budget.latency_models import LatencyModel
 from edgefold.budget.latency_tables import LatencyTable, Measure, measure_plans
 from edgefold.budget.search_inputs import SearchInputs, read_inputs
+from edgefold.budget.search_page import render_search
 from edgefold.budget.trials import SearchResult, Trial
 from edgefold.checkpoints import load_student
 from edgefold.compression import compress
@@ -82,8 +83,8 @@ def search(
     Blank students are measured on the target, and a latency model is fitted to them; what every choice loses is
     estimated without training; the plans of least damage within the budget are trained for a third of the recipe's
     epochs, and the best of these whole, until one meets both goals. Everything lies in `out`: latency_table.json,
-    trials/, search.json, and recipe.yaml, the recipe with the winning plan. A search that was killed and is started
-    again on the same folder goes on with the measurements, trials and checkpoints that it finds there.
+    trials/, search.json, search.html with the front, and recipe.yaml, the recipe with the winning plan. A search that
+    was killed and is started again on the same folder goes on with what it finds there.
 
     Args:
         recipe: its plan is replaced, everything else holds for every trial.
@@ -242,6 +243,7 @@ class _Search:
         result = SearchResult(
             budget=str(self.goal.budget),
             limit=limit,
+            is_timed=self.goal.budget.is_timed,
             keep=self.goal.keep,
             metric=self.task.metrics[0].name,
             teacher_quality=self.given.teacher_quality,
@@ -260,6 +262,7 @@ class _Search:
         dump_recipe(check_recipe({**content, "plan": plan}), self.out / "recipe.yaml")
         with staged_file(self.out / "search.json") as staging:
             staging.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        render_search(result, self.out / "search.html")
         return result
 
 

@@ -30,6 +30,12 @@ class Trial(BaseModel):
     """Whether budget and quality are both met."""
 
     @property
+    def described(self) -> str:
+        """The plan in a few words."""
+        steps = [arguments for step in self.plan for arguments in step.values()]
+        return ", ".join(" ".join(str(value) for value in arguments.values()) for arguments in steps)
+
+    @property
     def rank(self) -> float:
         """The larger the better."""
         return float("-inf") if self.share is None else self.share
@@ -43,6 +49,8 @@ class SearchResult(BaseModel):
     budget: str
     limit: float
     """The most that may be spent: seconds, bytes or operations."""
+    is_timed: bool
+    """Whether they are seconds."""
     keep: float
     metric: str
     teacher_quality: float
@@ -62,6 +70,13 @@ class SearchResult(BaseModel):
     @property
     def best(self) -> Trial:
         return next(trial for trial in self.trials if trial.name == self.winner)
+
+    def seconds(self, trial: Trial) -> float:
+        """Measured where it was, on a machine that gives the teacher its median time; else as the model predicts."""
+        timing = trial.timing
+        if timing is None:
+            return trial.predicted_seconds
+        return self.teacher_seconds * timing.seconds / timing.teacher_seconds
 
     @property
     def advice(self) -> str:

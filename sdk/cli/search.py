@@ -40,6 +40,7 @@ def search_student(
 
     wanted, job = parse_budget(budget), load_recipe(recipe)
     job.check_paths()
+    from edgefold.budget.search import Effort
     from edgefold.cli.search_job import run_search
 
     return run_search(
@@ -51,8 +52,6 @@ def search_student(
         batch=batch,
         sequence=sequence,
         threads=threads,
-        measured=measured,
-        trials=trials,
-        full_trials=full_trials,
+        effort=Effort(measured_plans=measured, short_trials=trials, full_trials=full_trials),
         device=device,
     )

@@ -1,0 +1,58 @@
+"""edgefold.search(...): a recipe and a budget in, the student that meets it on a device out."""
+
+import tempfile
+from pathlib import Path
+
+from edgefold.budget.goals import Budget, parse_budget
+from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget, Precision
+from edgefold.budget.search import Effort, Goal, Target
+from edgefold.budget.search import search as search_on
+from edgefold.budget.trials import SearchResult
+from edgefold.recipes import Recipe, load_recipe
+from edgefold.tasks.table import TASKS
+from edgefold.training_runs import Progress, no_progress
+
+
+def search(
+    recipe: Recipe | Path | str,
+    budget: Budget | str,
+    out: Path | str,
+    *,
+    keep: float = 0.99,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+    batch: int = 1,
+    sequence: int = 128,
+    threads: int = 1,
+    effort: Effort | None = None,
+    progress: Progress = no_progress,
+) -> SearchResult:
+    """Find a student within a budget on a device that keeps a share of its teacher's quality.
+
+    The same as `edgefold search`; `edgefold.budget.search.search` takes any other target. In ONNX Runtime; with one
+    thread times are the processor's.
+
+    Args:
+        recipe: its plan is replaced, everything else holds for every trial; a file's is read.
+        budget: such as "latency=5ms", "speedup=4x", "size=10MB" or "flops=200M".
+        out: a folder for the search; given again, the search goes on.
+        keep: of the teacher's quality, on the validation data.
+        device: "cpu" of this machine, or ssh://user@host[:port].
+        precision: of the latency; quality is the student's in float32.
+        sequence: tokens of each of the `batch` rows.
+
+    Raises:
+        InputError: bad data, or `out` holds something else.
+        GateError: no plan is within the budget.
+        DeviceError: the device cannot be reached.
+    """
+    job = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe))
+    wanted = parse_budget(budget) if isinstance(budget, str) else budget
+    job.check_paths()
+    goal = Goal(wanted, keep, precision, batch, sequence)
+    teacher = TASKS[job.task].open_teacher(job.teacher)
+    with tempfile.TemporaryDirectory(prefix="edgefold-search-") as folder:
+        measure = OnnxRuntimeTarget(
+            teacher, Path(folder), precision, batch=batch, sequence=sequence, threads=threads, device=device
+        )
+        return search_on(job, goal, Target(measure, measure.key), Path(out), effort=effort, progress=progress)
