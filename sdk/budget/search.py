@@ -120,7 +120,7 @@ class _Search:
         def spent(cost: Cost) -> float:
             return self.goal.budget.spent(cost, model.predict(cost), self.goal.precision)
 
-        chosen = _varied(propose(depths, spent, limit), self.effort.short_trials)
+        chosen = varied(propose(depths, spent, limit), self.effort.short_trials)
         if not chosen:
             raise GateError(
                 f"No plan meets {self.goal.budget}: even the smallest is beyond it. Raise the budget, or start from a "
@@ -266,7 +266,7 @@ class _Search:
         return result
 
 
-def _varied(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+def varied(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
     """Of the plans of least damage a few, no two of the same parameters within 2 %: small variations teach nothing."""
 
     def differs(chosen: Sequence[Candidate], each: Candidate) -> bool:
