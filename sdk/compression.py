@@ -17,7 +17,7 @@ from edgefold.staging import check_output_folder
 from edgefold.tasks.table import TASKS
 from edgefold.trackers import check_trackers
 from edgefold.training_runs import Progress, no_progress, use_threads
-from edgefold.unfinished_runs import StageFolder, check_work_folder, start_work_folder
+from edgefold.unfinished_runs import StageFolder, check_work_folder, discard_unless_begun, start_work_folder
 
 
 def compress(
@@ -56,12 +56,16 @@ def compress(
     if not resume:
         start_work_folder(work, recipe)
     ends: list[StageEnd] = []
-    for index, folder in enumerate(_folders(work, recipe)):
-        opened = stages[index]() if index else opened
-        inputs = prepare(opened, tokens)
-        before = ends[-1].lineage if ends else None
-        tell, is_last = _telling(progress, folder), index + 1 == len(stages)
-        ends.append(run_stage(opened, inputs, before, folder, resume, is_last, tell))
+    try:
+        for index, folder in enumerate(_folders(work, recipe)):
+            opened = stages[index]() if index else opened
+            inputs = prepare(opened, tokens)
+            before = ends[-1].lineage if ends else None
+            tell, is_last = _telling(progress, folder), index + 1 == len(stages)
+            ends.append(run_stage(opened, inputs, before, folder, resume, is_last, tell))
+    except InputError:
+        discard_unless_begun(work)
+        raise
 
     metrics = _together(recipe, ends)
     if tokens is not None:

@@ -101,6 +101,12 @@ def start_work_folder(work: Path, recipe: Recipe) -> None:
     dump_recipe(recipe, work / "recipe.yaml")
 
 
+def discard_unless_begun(work: Path) -> None:
+    """Remove a folder that no run could go on from, so that a refused recipe can be mended and given again."""
+    if not (any(work.rglob("trainer_state.json")) or any(work.rglob("figures.json"))):
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def last_checkpoint(folder: Path) -> str | None:
     """The newest complete checkpoint; the Trainer writes trainer_state.json last, so a half-written one lacks it."""
     complete = {}

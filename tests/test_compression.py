@@ -19,7 +19,7 @@ from edgefold.penalty_settings import PenaltyEntry
 from edgefold.recipe_objective import ContrastSettings, ObjectiveSettings
 from edgefold.recipe_plan import PlanStep
 from edgefold.recipe_training import TeacherCacheSettings, VocabularySettings
-from edgefold.recipes import Recipe, load_recipe
+from edgefold.recipes import Recipe, check_recipe, load_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -153,6 +153,14 @@ def test_a_killed_run_resumes_to_the_same_student(recipe: Recipe, job: Path, tmp
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert last[0]["eval_accuracy"] == last[1]["eval_accuracy"]
     assert not (tmp_path / ".killed.unfinished").exists()
+
+
+def test_a_plan_that_was_refused_can_be_mended_and_given_again(recipe: Recipe, tmp_path: Path) -> None:
+    content = recipe.model_dump(mode="json", exclude_none=True)
+    wrong = check_recipe({**content, "plan": [{"select": {"dimension": "nothing", "size": 8}}]})
+    with pytest.raises(InputError, match="No dimension matches 'nothing'"):
+        compress(wrong, tmp_path / "student")
+    assert list(tmp_path.glob("*student*")) == list(tmp_path.glob(".*student*")) == []
 
 
 def test_labels_that_the_teacher_does_not_know_are_refused(recipe: Recipe, job: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from edgefold.training_runs import CurvePoint
-from edgefold.unfinished_runs import FinishedStage, StageFolder, last_checkpoint
+from edgefold.unfinished_runs import FinishedStage, StageFolder, discard_unless_begun, last_checkpoint
 
 
 def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
@@ -31,3 +31,15 @@ def test_a_finished_stage_is_restored_and_an_interrupted_one_is_none(tmp_path: P
     assert torch.equal(other.weight, student.weight)
     (tmp_path / "stages" / "one" / "figures.json").unlink()
     assert folder.finished() is None
+
+
+def test_only_a_folder_that_nothing_can_go_on_from_is_discarded(tmp_path: Path) -> None:
+    for name, kept in (("empty", None), ("checkpoint", "checkpoints/checkpoint-5/trainer_state.json")):
+        work = tmp_path / name
+        work.mkdir()
+        (work / "recipe.yaml").write_text("{}")
+        if kept:
+            (work / kept).parent.mkdir(parents=True)
+            (work / kept).write_text("{}")
+        discard_unless_begun(work)
+        assert work.exists() == (kept is not None)
