@@ -14,8 +14,8 @@ Owned = Mapping[str, list[Axis]]
 def name_atoms(
     atoms: list[int], kinds: Mapping[int, str], tracer: AxisTracer, owned: Owned, products: Sequence[Axis]
 ) -> dict[int, str]:
-    """hidden is the linear space that most parameters share (where none is linear, that most share and none fixes),
-    vocab the table that an input looks up; families are numbered in traced order."""
+    """hidden is the linear space outside of heads that most parameters share, vocab the table that an input looks up;
+    families are numbered in traced order."""
     spaces = tracer.spaces
     in_products = {atom for product in products for atom in spaces.atoms(product)}
     leading = {product[0] for product in products}

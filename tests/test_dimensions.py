@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import BertConfig, BertForMaskedLM
 
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
@@ -167,3 +168,14 @@ def test_tracing_leaves_the_model_as_it_was(make_bert: Callable[..., Any], text_
     trace(model, text_batch())
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_model_without_a_stream_that_may_be_projected_says_what_it_has_instead() -> None:
+    """The usual masked language model: between its last layer and the tied embeddings stands a nonlinearity."""
+    config = BertConfig(
+        hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=40, vocab_size=101
+    )
+    ids = torch.arange(10).reshape(2, 5)
+    graph = trace(BertForMaskedLM(config), {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+    with pytest.raises(InputError, match=r"Most parameters share units\.0 \(permutation: Select or keep\).*tied"):
+        graph.match("hidden")
