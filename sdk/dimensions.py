@@ -105,9 +105,9 @@ class DimensionGraph:
         if wanted == "hidden":
             most = max(self.dimensions, key=lambda each: len({member.parameter for member in each.members}))
             return (
-                "that is the name of a space that nothing but linear operators and norms acts on, outside of the heads, "
-                f"and this model has none. Most parameters share {most.name} ({most.kind}: {most.allowed}); a nonlinear "
-                "operator acts on it somewhere, or a tied parameter (an embedding that is the head, too) joins it with "
+                "that is the name of a space outside of the heads on which nothing but linear operators and norms act, "
+                f"and this model has none. Most parameters share {most.name} ({most.kind}: {most.allowed}); a "
+                "nonlinear operator acts on it somewhere, or a tied parameter (an embedding that is the head, too) joins it with "
                 f"a space where one does. This model has {', '.join(self.names)}."
             )
         return f"this model has {', '.join(self.names)}." + (f" Did you mean {near[0]}?" if near else "")
