@@ -107,8 +107,8 @@ class DimensionGraph:
             return (
                 "that is the name of a space outside of the heads on which nothing but linear operators and norms act, "
                 f"and this model has none. Most parameters share {most.name} ({most.kind}: {most.allowed}); a "
-                "nonlinear operator acts on it somewhere, or a tied parameter (an embedding that is the head, too) joins it with "
-                f"a space where one does. This model has {', '.join(self.names)}."
+                "nonlinear operator acts on it somewhere, or a tied parameter (an embedding that is the head, too) "
+                f"joins it with a space where one does. This model has {', '.join(self.names)}."
             )
         return f"this model has {', '.join(self.names)}." + (f" Did you mean {near[0]}?" if near else "")
 
