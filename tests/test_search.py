@@ -149,6 +149,21 @@ def test_what_chooses_sizes_beside_the_search_is_refused(recipe: Recipe, target:
     assert not (tmp_path / "search").exists()
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_more_trials_than_plans_try_other_learning_rates(
+    recipe: Recipe, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FEW", 1)
+    effort = Effort(measured_plans=6, short_trials=2, full_trials=1)
+    result = search(recipe, HALF, target, tmp_path / "search", effort=effort)
+    usual = recipe.training.learning_rate
+    first, second, full = (trial.learning_rate for trial in result.trials)
+    assert (first, full) == (usual, pytest.approx(result.best.learning_rate))
+    assert second != usual
+    assert usual / 3 <= second <= usual * 3
+    assert load_recipe(tmp_path / "search" / "recipe.yaml").training.learning_rate == result.best.learning_rate
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_command_searches_on_this_machine(job: Path, tmp_path: Path) -> None:

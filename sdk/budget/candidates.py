@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from torch import Tensor, nn
 
@@ -86,6 +87,19 @@ def propose(depths: Sequence[Depth], spent: Spent, limit: float) -> list[Candida
         for candidate in _at_depth(depth, counter, spent, limit):
             found.setdefault(str(candidate.plan), candidate)
     return sorted(found.values(), key=lambda each: each.damage)
+
+
+def varied(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    """Of the plans of least damage a few, no two of the same parameters within 2 %: small variations teach nothing."""
+
+    def differs(chosen: Sequence[Candidate], each: Candidate) -> bool:
+        return all(abs(each.cost.parameters / other.cost.parameters - 1) > 0.02 for other in chosen)
+
+    found: list[Candidate] = []
+    for each in candidates:
+        if differs(found, each):
+            found.append(each)
+    return list(islice(found, count))
 
 
 def _at_depth(depth: Depth, counter: CostCounter, spent: Spent, limit: float) -> Iterator[Candidate]:

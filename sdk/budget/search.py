@@ -5,21 +5,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from edgefold.budget.blank_students import blank_student
-from edgefold.budget.candidates import Candidate, Depth, explore_depths, propose
+from edgefold.budget.candidates import Candidate, Depth, explore_depths, propose, varied
 from edgefold.budget.choices import distinct, random_sizes, to_plan
 from edgefold.budget.costs import Cost
 from edgefold.budget.goals import Budget
 from edgefold.budget.latency_models import LatencyModel
 from edgefold.budget.latency_tables import LatencyTable, Measure, measure_plans
+from edgefold.budget.search_folders import claim_folder
 from edgefold.budget.search_inputs import SearchInputs, read_inputs
 from edgefold.budget.search_page import render_search
+from edgefold.budget.studies import Study
 from edgefold.budget.trials import SearchResult, Trial
 from edgefold.checkpoints import load_student
 from edgefold.compression import compress
@@ -63,10 +65,20 @@ class Effort:
 
     measured_plans: int = 12
     short_trials: int = 4
-    """Plans that are trained for a third of the epochs."""
+    """Trainings for a third of the epochs: of the plans of least damage, and, where there are more than four, for one
+    half of what `Study` suggests after them."""
     full_trials: int = 2
     """The best of them, which are trained whole until one meets the goal."""
     seed: int = 0
+
+    @property
+    def plans(self) -> int:
+        """How many plans are trained at all."""
+        return min(self.short_trials, max(FEW, self.short_trials // 2))
+
+
+FEW = 4
+"""Short trainings up to which each is of another plan."""
 
 
 def search(
@@ -96,6 +108,15 @@ def search(
     return _Search(recipe, goal, target, out.absolute(), effort or Effort(), progress).run()
 
 
+@dataclass(frozen=True)
+class _Short:
+    """A short training and what it was of."""
+
+    candidate: Candidate
+    rate: float
+    trial: Trial
+
+
 @dataclass
 class _Search:
     recipe: Recipe
@@ -120,21 +141,20 @@ class _Search:
         def spent(cost: Cost) -> float:
             return self.goal.budget.spent(cost, model.predict(cost), self.goal.precision)
 
-        chosen = varied(propose(depths, spent, limit), self.effort.short_trials)
+        chosen = varied(propose(depths, spent, limit), self.effort.plans)
         if not chosen:
             raise GateError(
                 f"No plan meets {self.goal.budget}: even the smallest is beyond it. Raise the budget, or start from a "
                 "smaller teacher."
             )
-        epochs = self.recipe.training.epochs
-        short = [self._train(each, max(1, epochs // 3), "short", model) for each in chosen]
-        order = sorted(range(len(chosen)), key=lambda i: -short[i].rank)
-        for place in order[: self.effort.full_trials]:
-            trial = self._train(chosen[place], epochs, "full", model)
-            self._judge(trial, chosen[place], table, limit)
+        short = self._shortly(chosen, model)
+        order = sorted(short, key=lambda each: -each.trial.rank)
+        for each in order[: self.effort.full_trials]:
+            trial = self._train(each.candidate, each.rate, self.recipe.training.epochs, "full", model)
+            self._judge(trial, each.candidate, table, limit)
             if trial.met:
                 break
-        return self._conclude(short, table, model, limit)
+        return self._conclude([each.trial for each in short], table, model, limit)
 
     def _claim_folder(self) -> None:
         """Write down what is searched for; refuse a folder where something else was."""
@@ -145,15 +165,7 @@ class _Search:
             "shape": [self.goal.batch, self.goal.sequence],
             "effort": vars(self.effort),
         }
-        request = self.out / "request.json"
-        if request.is_file() and json.loads(request.read_text(encoding="utf-8")) != wanted:
-            raise InputError(f"{self.out} holds another search (see its request.json); give another folder.")
-        if not request.is_file() and self.out.exists() and any(self.out.iterdir()):
-            raise InputError(f"{self.out} is not empty and holds no search; give another folder.")
-        self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / "trials").mkdir(exist_ok=True)
-        with staged_file(request) as staging:
-            staging.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+        claim_folder(self.out, wanted)
 
     @cached_property
     def task(self) -> Any:
@@ -192,17 +204,32 @@ class _Search:
             progress=lambda done, total: self.progress("measure", done, total, {}),
         )
 
-    def _train(self, candidate: Candidate, epochs: int, kind: str, model: LatencyModel) -> Trial:
+    def _shortly(self, chosen: Sequence[Candidate], model: LatencyModel) -> list["_Short"]:
+        """The trainings that tell the plans apart; of two alike the second costs nothing."""
+        epochs = max(1, self.recipe.training.epochs // 3)
+        study = Study(self.out / "trials.db", [each.plan for each in chosen], self.effort.seed)
+        found = []
+        for number in range(self.effort.short_trials):
+            suggestion = study.ask(number)
+            candidate = chosen[suggestion.plan]
+            trial = self._train(candidate, suggestion.rate, epochs, "short", model)
+            study.tell(suggestion, trial.share, trial.predicted_seconds)
+            found.append(_Short(candidate, suggestion.rate, trial))
+        return found
+
+    def _train(self, candidate: Candidate, rate: float, epochs: int, kind: str, model: LatencyModel) -> Trial:
         """Train a plan, or read what a search that was stopped has trained of it.
 
-        A trial's folder is named by its plan: should the estimates come out otherwise the next time, no plan gets the
-        figures of another.
+        A trial's folder is named by plan and learning rate: should the estimates come out otherwise the next time, no
+        plan gets the figures of another.
         """
-        name = f"{kind}-{hashlib.sha256(json.dumps(candidate.plan.to_dicts()).encode()).hexdigest()[:8]}"
+        recipe = self._recipe(candidate.plan, rate, epochs)
+        said = json.dumps([candidate.plan.to_dicts(), recipe.training.learning_rate])
+        name = f"{kind}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
         folder = self.out / "trials" / name
         if not (folder / "metrics.json").is_file():
             begun = folder.with_name(f".{name}.unfinished").exists()
-            compress(self._recipe(candidate.plan, epochs), folder, resume=begun, progress=self.progress)
+            compress(recipe, folder, resume=begun, progress=self.progress)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         metric = self.task.metrics[0]
         quality = float(metrics[f"validation_{metric.name}"])
@@ -210,6 +237,7 @@ class _Search:
             name=name,
             plan=candidate.plan.to_dicts(),
             epochs=epochs,
+            learning_rate=recipe.training.learning_rate,
             damage=candidate.damage,
             predicted_seconds=model.predict(candidate.cost),
             parameters=candidate.cost.parameters,
@@ -221,9 +249,11 @@ class _Search:
         self.progress("search", len(self.trials), total, {"quality": quality, "damage": candidate.damage})
         return trial
 
-    def _recipe(self, plan: Plan, epochs: int) -> Recipe:
+    def _recipe(self, plan: Plan, rate: float, epochs: int) -> Recipe:
         content = self.recipe.model_dump(mode="json", exclude_none=True)
-        return check_recipe({**content, "plan": plan.to_dicts(), "training": {**content["training"], "epochs": epochs}})
+        settings = content["training"]
+        training = {**settings, "epochs": epochs, "learning_rate": rate * settings["learning_rate"]}
+        return check_recipe({**content, "plan": plan.to_dicts(), "training": training})
 
     def _judge(self, trial: Trial, candidate: Candidate, table: LatencyTable, limit: float) -> None:
         """Measure a student that was trained whole on the target; whether it meets both goals."""
@@ -257,23 +287,11 @@ class _Search:
             winner=winner.name,
             met=winner.met,
         )
-        plan = next(each.plan for each in self.trials if each.name == winner.name)
         content = self.recipe.model_dump(mode="json", exclude_none=True)
-        dump_recipe(check_recipe({**content, "plan": plan}), self.out / "recipe.yaml")
+        training = {**content["training"], "learning_rate": winner.learning_rate}
+        recipe = check_recipe({**content, "plan": winner.plan, "training": training})
+        dump_recipe(recipe, self.out / "recipe.yaml")
         with staged_file(self.out / "search.json") as staging:
             staging.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
         render_search(result, self.out / "search.html")
         return result
-
-
-def varied(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
-    """Of the plans of least damage a few, no two of the same parameters within 2 %: small variations teach nothing."""
-
-    def differs(chosen: Sequence[Candidate], each: Candidate) -> bool:
-        return all(abs(each.cost.parameters / other.cost.parameters - 1) > 0.02 for other in chosen)
-
-    found: list[Candidate] = []
-    for each in candidates:
-        if differs(found, each):
-            found.append(each)
-    return list(islice(found, count))

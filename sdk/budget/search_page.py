@@ -128,7 +128,17 @@ def _label(dot: _Dot, box: Box) -> str:
 
 
 def _table(result: SearchResult) -> str:
-    columns = ("", "plan", "epochs", "of the teacher", "ms measured", "ms predicted", "parameters", "damage estimated")
+    columns = (
+        "",
+        "plan",
+        "epochs",
+        "learning rate",
+        "of the teacher",
+        "ms measured",
+        "ms predicted",
+        "parameters",
+        "damage estimated",
+    )
     return draw_table(columns, (_row(n, trial, result) for n, trial in enumerate(result.trials, 1)), text=(0, 1))
 
 
@@ -138,6 +148,7 @@ def _row(number: int, trial: Trial, result: SearchResult) -> list[str]:
         f"{number}{chosen}",
         f'<span class="cell">{escape(trial.described)}</span>',
         str(trial.epochs),
+        f"{trial.learning_rate:.2g}",
         "-" if trial.share is None else f"{trial.share:.1%}",
         "-" if trial.timing is None else f"{result.seconds(trial) * 1e3:.2f}",
         f"{trial.predicted_seconds * 1e3:.2f}",

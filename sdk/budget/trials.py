@@ -15,6 +15,7 @@ class Trial(BaseModel):
     """Its folder below trials."""
     plan: list[dict[str, Any]]
     epochs: int
+    learning_rate: float
     damage: float
     """The share of the variance of the teacher's outputs that it was estimated to miss before training."""
     predicted_seconds: float

@@ -29,7 +29,9 @@ def search_student(
     sequence: Annotated[int, typer.Option(min=1, help="Tokens of a row.")] = 128,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a pass.")] = 1,
     measured: Annotated[int, typer.Option(min=5, help="Random plans that the latency model is fitted to.")] = 12,
-    trials: Annotated[int, typer.Option(min=1, help="Plans that are trained for a third of the epochs.")] = 4,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Trainings for a third of the epochs; above 4, half for learning rates.")
+    ] = 4,
     full_trials: Annotated[int, typer.Option(min=1, help="The best of them, trained whole.")] = 2,
 ) -> Answer:
     """Measure the device, estimate every choice, train the most promising plans, and keep the student that fits."""

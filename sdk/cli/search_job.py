@@ -50,13 +50,13 @@ def run_search(
 
 
 def _texts(result: SearchResult, out: Path) -> tuple[object, ...]:
-    columns = ("trial", "epochs", "plan", "damage", "predicted ms", "measured ms", "of teacher")
+    columns = ("trial", "epochs", "learning rate", "plan", "damage", "predicted ms", "measured ms", "of teacher")
     rows = []
     for trial in result.trials:
         measured = "-" if trial.timing is None else f"{result.seconds(trial) * 1e3:.2f}"
         share = "-" if trial.share is None else f"{trial.share:.1%}"
         figures = (f"{trial.damage:.3f}", f"{trial.predicted_seconds * 1e3:.2f}", measured, share)
-        rows.append((trial.name, trial.epochs, trial.described, *figures))
+        rows.append((trial.name, trial.epochs, f"{trial.learning_rate:.2g}", trial.described, *figures))
     shape = f"batch {result.batch}, {result.sequence} tokens, {result.precision}"
     correlation = "unknown" if result.rank_correlation is None else f"{result.rank_correlation:.2f}"
     facts = (

@@ -21,13 +21,12 @@ import torch
 from bench_recipes import FOLDER, Demo
 from torch import Tensor, nn
 
-from edgefold.budget.candidates import Candidate, Depth, explore_depths, propose
+from edgefold.budget.candidates import Candidate, Depth, explore_depths, propose, varied
 from edgefold.budget.choices import distinct, random_sizes, to_plan
 from edgefold.budget.costs import CostCounter
 from edgefold.budget.latency_models import LatencyModel
 from edgefold.budget.latency_tables import LatencyTable, measure_plans
 from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget
-from edgefold.budget.search import varied
 from edgefold.budget.search_inputs import SearchInputs, read_inputs
 from edgefold.checkpoints import load_student
 from edgefold.compression import compress
