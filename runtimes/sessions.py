@@ -89,6 +89,15 @@ def open_session(
     return session
 
 
+def import_runtime(runtime: str) -> None:
+    """Import what a session of that runtime needs, and open nothing.
+
+    Raises:
+        DeviceError: it is not installed.
+    """
+    _import_runtime(runtime, RUNTIMES[runtime][0])
+
+
 def _import_runtime(runtime: str, module: str) -> ModuleType:
     try:
         return import_module(module)
