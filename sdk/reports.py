@@ -229,9 +229,9 @@ class Report(BaseModel):
         threads = self.settings.get("threads")
         if self.device != "cpu" or not isinstance(threads, int) or threads * self.concurrency > self.before.cores:
             return None
-        if threads == 1:
+        if threads == self.concurrency == 1:
             return sum(self.times_s) > CONTENDED_ABOVE * sum(self.cpu_times_s)
-        if self.waited_s is None or self.concurrency > 1:
+        if self.waited_s is None:
             return None
         return self.waited_s > (1 - 1 / CONTENDED_ABOVE) * threads * sum(self.times_s)
 

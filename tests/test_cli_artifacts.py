@@ -118,6 +118,15 @@ def test_bench_tells_memory_and_what_loadgen_found(folder: Path) -> None:
     assert "LoadGen SingleStream: p50 " in result.stdout
 
 
+def test_openvino_by_its_name_and_its_precision(folder: Path) -> None:
+    measured = invoke("bench", folder / "one", "--runtime", "openvino", "--seconds", 0.01, "--sequence", 16)
+    assert measured.exit_code == 0, measured.stderr
+    assert "openvino on cpu, 1 thread(s), computed in f32" in measured.stdout
+    verified = invoke("verify", folder / "one", "--against", folder / "same", "--runtime", "openvino", "--json")
+    assert verified.exit_code == 0, verified.stderr
+    assert json.loads(verified.stdout)["runtime"] == "openvino"
+
+
 def test_bench_against_itself(folder: Path) -> None:
     result = invoke("bench", folder / "one", "--against", folder / "one", "--seconds", 0.02, "--json")
     labels = [report["label"] for report in json.loads(result.stdout)["reports"]]

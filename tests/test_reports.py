@@ -105,7 +105,7 @@ def test_contention_shows_although_most_runs_were_shorter_than_a_time_slice() ->
 
 @pytest.mark.parametrize(
     ("waited_s", "threads", "concurrency", "contended"),
-    [(0.1, 2, 1, False), (0.3, 2, 1, True), (None, 2, 1, None), (0.3, 4, 1, None), (0.3, 1, 2, False)],
+    [(0.1, 2, 1, False), (0.3, 2, 1, True), (None, 2, 1, None), (0.3, 4, 1, None), (0.3, 1, 2, True)],
 )
 def test_more_threads_are_contended_when_they_stood_in_line_for_cores(
     waited_s: float | None, threads: int, concurrency: int, contended: bool | None

@@ -18,7 +18,9 @@ def bench_artifact(
     against: Annotated[
         Path | None, typer.Option(help="Artifact to compare with, measured in turns with the first.")
     ] = None,
-    runtime: Annotated[Literal["onnxruntime"], typer.Option(help="Runtime that opens it.")] = "onnxruntime",
+    runtime: Annotated[
+        Literal["onnxruntime", "openvino"], typer.Option(help="Runtime that opens it; openvino: on this machine's CPU.")
+    ] = "onnxruntime",
     device: Annotated[
         str, typer.Option(help="cpu or cuda of this machine, or ssh://user@host[:port] for another's CPU.")
     ] = "cpu",

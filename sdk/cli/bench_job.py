@@ -12,6 +12,8 @@ from edgefold.errors import InputError
 from edgefold.reports import Ratio, Report, paired_ratio, write_report
 from edgefold.runtimes import benchmark_artifacts, example_inputs, open_session
 
+IN_FORCE = "inference_precision"
+"""The setting in which a runtime that may choose says what floats are really computed in."""
 Figures = list[tuple[int, list[Report], Ratio | None]]
 """Of each batch size: the reports, and how many times faster the first is than the second."""
 
@@ -154,8 +156,9 @@ def _table(figures: Figures, artifacts: Mapping[str, Artifact], title: str) -> A
     every = [report for _, reports, _ in figures for report in reports]
     first = every[0]
     together = f", {first.concurrency} at a time" if first.concurrency > 1 else ""
+    computed = f", computed in {first.settings[IN_FORCE]}" if IN_FORCE in first.settings else ""
     return make_table(
-        f"{title}, {first.runtime} on {first.where}, {first.settings['threads']} thread(s){together}",
+        f"{title}, {first.runtime} on {first.where}, {first.settings['threads']} thread(s){together}{computed}",
         columns,
         [_row(report, artifacts[report.label]) for report in every],
     )
