@@ -17,8 +17,12 @@ Arrays = dict[str, NDArray[Any]]
 
 SUM = " + "
 """Between the names of dimensions whose sizes add up."""
-RUNTIMES = {"onnxruntime": ("edgefold.runtimes.onnxruntime_session", "OnnxRuntimeSession", ("onnx",))}
+RUNTIMES = {
+    "onnxruntime": ("edgefold.runtimes.onnxruntime_session", "OnnxRuntimeSession", ("onnx",)),
+    "openvino": ("edgefold.runtimes.openvino_session", "OpenVinoSession", ("onnx",)),
+}
 """Name -> its module, its class, and the artifact formats that it opens."""
+ON_DEVICE = "onnxruntime"
 ON_DEVICES = ("edgefold.runtimes.remote.remote_session", "RemoteSession", ("onnx",))
 """The same for devices over SSH, whose onnxruntime it is."""
 
@@ -79,6 +83,8 @@ def open_session(
     """
     if runtime not in RUNTIMES:
         raise InputError(f"There is no runtime {runtime!r}; choose one of {', '.join(RUNTIMES)}.")
+    if is_remote(device) and runtime != ON_DEVICE:
+        raise InputError(f"On a device it is {ON_DEVICE} that runs; got the runtime {runtime!r}.")
     module, name, formats = ON_DEVICES if is_remote(device) else RUNTIMES[runtime]
     opened = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
     if opened.format not in formats:
@@ -87,6 +93,15 @@ def open_session(
         opened, device=device, threads=threads, spinning=spinning
     )
     return session
+
+
+def import_runtime(runtime: str) -> None:
+    """Import what a session of that runtime needs, and open nothing.
+
+    Raises:
+        DeviceError: it is not installed.
+    """
+    _import_runtime(runtime, RUNTIMES[runtime][0])
 
 
 def _import_runtime(runtime: str, module: str) -> ModuleType:

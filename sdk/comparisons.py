@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from edgefold.reports import Basis, Ratio, Report, measured_together, paired_ratio, ratio_basis
 
 Kind = Literal["paired", "cautious", "none"]
-OF_THE_MODEL = ("nodes",)
-"""Settings that follow from the model rather than from how it was run."""
+OF_THE_MODEL = ("nodes", "version")
+"""Settings that follow from the model, or that the versions of packages tell already."""
 OF_THE_MOMENT = ("load_average", "taken_at", "versions", "jetson", "emulated")
 """What a device's state tells of one moment, or what is looked at by itself."""
 
@@ -96,6 +96,8 @@ def find_differences(one: Report, other: Report) -> dict[str, tuple[str, str]]:
     """What was not the same when the two were measured, beside the model: fact -> both values in words."""
     first, second = _conditions(one), _conditions(other)
     names = [*first, *(name for name in second if name not in first)]
+    if one.runtime != other.runtime:  # each has settings of its own
+        names = [name for name in names if name in first and name in second]
     pairs = {name: (first.get(name, "not told"), second.get(name, "not told")) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -108,11 +110,16 @@ def _conditions(report: Report) -> dict[str, str]:
         "device": report.device,
         "address": report.address or "the machine itself",
         **{name: value for name, value in state.model_dump().items() if name not in OF_THE_MOMENT},
-        **{f"version of {name}": number for name, number in state.versions.items()},
+        **{f"version of {name}": state.versions[name] for name in state.versions if _takes_part(name, report.runtime)},
         **{f"Jetson {name}": value for name, value in (state.jetson.model_dump() if state.jetson else {}).items()},
         **{name: value for name, value in report.settings.items() if name not in OF_THE_MODEL},
     }
     return {name.replace("_", " "): _say(value) for name, value in facts.items()}
+
+
+def _takes_part(package: str, runtime: str) -> bool:
+    """Whether its version decides about times; other runtimes may be installed."""
+    return package.startswith((runtime, "edgefold", "numpy"))
 
 
 def _divide_medians(baseline: Report, candidate: Report) -> MedianRatio:

@@ -17,7 +17,8 @@ SAMPLES_FOR_P99 = 662
 THROTTLED_BELOW = 0.95
 """Share of its first clock under load below which a core is said to have been throttled."""
 CONTENDED_ABOVE = 1.1
-"""Wall time over CPU time of a single-threaded run above which somebody else had the core."""
+"""Wall time over CPU time of a single-threaded run above which somebody else had the core. With more threads it is the
+time that they stood in line for cores: a share of 1 - 1/1.1 of their time is as much."""
 BOOTSTRAP_ROUNDS = 2000
 CLEAR_FROM_BLOCKS = 6
 """With fewer, all block ratios fall on one side of 1 by chance more often than 5 % of the time: 2 / 2**5 = 6 %."""
@@ -58,6 +59,26 @@ class DeviceState(BaseModel):
     emulated: bool = False
     """Whether programs run there under emulation, so that their times say nothing."""
     jetson: JetsonState | None = None
+
+
+class Memory(BaseModel):
+    """What a process of its own held that opened one model and ran it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    before_bytes: int
+    """With the runtime imported and no model open."""
+    peak_bytes: int
+    """The most that was held from then on, while the model was opened and run."""
+
+    @property
+    def model_bytes(self) -> int:
+        """What opening and running it took on top."""
+        return self.peak_bytes - self.before_bytes
+
+    def __str__(self) -> str:
+        alone = f"{self.before_bytes / 1e6:.0f} MB of Python and the runtime"
+        return f"{self.model_bytes / 1e6:.0f} MB at its peak, on top of {alone}"
 
 
 class Power(BaseModel):
@@ -126,6 +147,10 @@ class Report(BaseModel):
     """CPU time of this process, all threads, during each run."""
     blocks: tuple[int, ...]
     """Which interleaved block each run belongs to; reports measured together share their block numbers."""
+    concurrency: int = Field(1, ge=1)
+    """Sessions that ran at the same time, each in a thread of its own; CPU times are then those of that thread."""
+    waited_s: float | None = None
+    """How long the threads were ready and got no core, all together; None where the system does not tell."""
     load_s: float
     first_run_s: float
     warmup_runs: int
@@ -135,6 +160,8 @@ class Report(BaseModel):
     after: DeviceState
     power: Power | None = None
     """Where the device tells it."""
+    memory: Memory | None = None
+    """Where it was asked for and the system tells it."""
 
     @model_validator(mode="after")
     def _one_of_each_per_run(self) -> "Report":
@@ -178,8 +205,8 @@ class Report(BaseModel):
 
     @property
     def throughput(self) -> float:
-        """Samples per second of wall time."""
-        return self.batch_size / self.mean_s
+        """Samples per second of wall time, of all sessions that ran at the same time."""
+        return self.batch_size * self.concurrency / self.mean_s
 
     @property
     def p50_interval_s(self) -> tuple[float, float]:
@@ -196,10 +223,17 @@ class Report(BaseModel):
 
     @property
     def contended(self) -> bool | None:
-        """Whether another process had a share of the core; None but for one CPU thread, where CPU time tells it."""
-        if self.settings.get("threads") != 1 or self.device != "cpu":
+        """Whether other processes had a share of the cores; None on other devices than CPUs, where there are more
+        threads than cores, or where the system does not tell.
+        """
+        threads = self.settings.get("threads")
+        if self.device != "cpu" or not isinstance(threads, int) or threads * self.concurrency > self.before.cores:
             return None
-        return self.p50_s > CONTENDED_ABOVE * self.cpu_p50_s
+        if threads == self.concurrency == 1:
+            return sum(self.times_s) > CONTENDED_ABOVE * sum(self.cpu_times_s)
+        if self.waited_s is None:
+            return None
+        return self.waited_s > (1 - 1 / CONTENDED_ABOVE) * threads * sum(self.times_s)
 
     def summary(self) -> dict[str, Any]:
         """The derived figures, JSON-able."""
@@ -215,6 +249,7 @@ class Report(BaseModel):
             "cpu_p50_s": self.cpu_p50_s,
             "throughput": self.throughput,
             "contended": self.contended,
+            "peak_memory_bytes": self.memory.model_bytes if self.memory else None,
             "energy_j": self.power.gross_j if self.power else None,
             "energy_above_idle_j": self.power.net_j if self.power else None,
             "throttled": self.power.throttled if self.power else None,
@@ -225,13 +260,15 @@ class Report(BaseModel):
         p99 = f"{self.p99_s * 1e3:.3f} ms" if self.p99_s is not None else f"not stated below {SAMPLES_FOR_P99} runs"
         return "\n".join(
             (
-                f"{self.label}: {self.runtime} on {self.where}, {self.precision}, batch {self.batch_size}",
+                f"{self.label}: {self.runtime} on {self.where}, {self.precision}, batch {self.batch_size}"
+                + (f", {self.concurrency} at a time" if self.concurrency > 1 else ""),
                 f"  p50 {self.p50_s * 1e3:.3f} ms (95 % interval {low * 1e3:.3f} to {high * 1e3:.3f}), "
                 f"p90 {self.p90_s * 1e3:.3f} ms, p99 {p99}",
                 f"  CPU time p50 {self.cpu_p50_s * 1e3:.3f} ms, throughput {self.throughput:.1f} samples/s, "
                 f"{len(self.times_s)} runs after {self.warmup_runs} of warm-up",
                 f"  threads {self.settings.get('threads')}, spinning {self.settings.get('spinning')}, "
                 f"contended: {_said(self.contended)}",
+                *([f"  memory {self.memory}"] if self.memory else []),
                 *([f"  energy {self.power}"] if self.power else []),
             )
         )
@@ -296,7 +333,7 @@ def measured_together(one: Report, other: Report) -> bool:
 
 def ratio_basis(one: Report, other: Report) -> Basis:
     """CPU time for single-threaded CPU sessions, as it ignores other processes; wall time for all else."""
-    return "cpu" if one.contended is not None and other.contended is not None else "wall"
+    return "cpu" if _is_one_thread(one) and _is_one_thread(other) else "wall"
 
 
 def write_report(content: dict[str, Any], path: str | Path) -> None:
@@ -328,5 +365,9 @@ def _block_medians(report: Report, basis: Basis) -> dict[int, float]:
     return {block: median(values) for block, values in times.items()}
 
 
+def _is_one_thread(report: Report) -> bool:
+    return report.device == "cpu" and report.settings.get("threads") == 1 and report.concurrency == 1
+
+
 def _said(contended: bool | None) -> str:
-    return {True: "yes", False: "no", None: "told for one CPU thread only"}[contended]
+    return {True: "yes", False: "no", None: "not told"}[contended]

@@ -154,7 +154,7 @@ def make_report(device_state: Any) -> Callable[..., Any]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_artifact() -> Callable[..., Any]:
     """A factory of artifacts made without torch: logits = ids * mask @ weight, (batch, sequence) -> (batch, 3)."""
     import numpy as np

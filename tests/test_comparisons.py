@@ -82,7 +82,7 @@ def test_models_on_different_terms_are_not_comparable(
 
 
 def test_other_versions_and_governors_are_told(make_report: Make, later: dict[str, DeviceState]) -> None:
-    there = moved(later, versions={"onnxruntime": "1.0"}, governor="powersave", cpu_limit=1.5)
+    there = moved(later, versions={"onnxruntime": "1.0", "openvino": "2"}, governor="powersave", cpu_limit=1.5)
     assert find_differences(make_report(), make_report(**there)) == {
         "governor": ("not told", "powersave"),
         "cpu limit": ("not told", "1.5"),
@@ -95,6 +95,13 @@ def test_what_follows_from_the_model_is_no_difference(make_report: Make, later: 
     settings = [{"threads": 1, "nodes": {"CPUExecutionProvider": count}} for count in (10, 20)]
     reports = [make_report(settings=given) for given in settings]
     assert find_differences(*reports) == {}
+
+
+def test_settings_that_only_one_of_two_runtimes_has_are_not_compared(
+    make_report: Make, later: dict[str, DeviceState]
+) -> None:
+    other = make_report(runtime="openvino", settings={"threads": 2, "streams": 1}, **later)
+    assert list(find_differences(make_report(), other)) == ["runtime", "threads"]
 
 
 def test_other_inputs_are_not_comparable_although_the_model_is_the_same(

@@ -20,7 +20,7 @@ FILES = (
 )
 PROGRAMS = {"nvpmodel": ("nvpmodel", "-q"), "jetson_clocks": ("jetson_clocks", "--show")}
 """A Jetson's own, which tell its power mode and its clocks."""
-PACKAGES = ("edgefold", "numpy", "onnxruntime", "onnxruntime-gpu")
+PACKAGES = ("edgefold", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino")
 ANSWER_WITHIN_S = 5.0
 
 
