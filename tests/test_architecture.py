@@ -54,7 +54,9 @@ ALLOWED = {
         "edgefold.exporters.tensorrt",
         "edgefold.artifacts",
         "edgefold.errors",
+        "edgefold.nvidia_driver",
         "edgefold.staging",
+        "edgefold.tensorrt_modules",
     ),
     "edgefold": ("edgefold", "edgefold.distillation", "edgefold.penalties", "edgefold.tasks"),
     "edgefold.budget": ("edgefold", "edgefold.budget", "edgefold.distillation", "edgefold.tasks"),
@@ -83,6 +85,7 @@ WITHOUT_TORCH = (
     "gate_settings",
     "image_data",
     "mask_steps",
+    "nvidia_driver",
     "penalty_settings",
     "plain_text",
     "plans",
@@ -92,6 +95,7 @@ WITHOUT_TORCH = (
     "reports",
     "staging",
     "tagged_data",
+    "tensorrt_modules",
     "text_data",
 )
 """Modules of sdk/ that a device, or a command before its work begins, imports without torch."""

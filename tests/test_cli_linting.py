@@ -1,4 +1,4 @@
-"""`edgefold export --lint`: complaints about a graph, their exit status, and nothing written where one is refused."""
+"""`edgefold export --lint`: complaints about a graph that is there or was just exported, and their exit status."""
 
 import json
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from typing import Any
 import onnx
 import pytest
 from tiny_graphs import encoder, one_node
-from torch import nn
 from typer.testing import CliRunner, Result
 
-from edgefold.artifacts import Artifact
+from edgefold.artifacts import Artifact, write_artifact
 from edgefold.cli import export_job
+from edgefold.cli.answers import Answer
 from edgefold.cli.application import app
 from edgefold.errors import GateError
 
@@ -59,34 +59,24 @@ def test_a_student_needs_somewhere_to_go(tmp_path: Path) -> None:
     assert (result.exit_code, "give --out DIR" in result.stderr) == (2, True)
 
 
-@pytest.mark.parametrize(("operator", "is_refused"), [("Det", True), ("Erf", False)])
-def test_what_is_refused_is_not_handed_out(
+@pytest.mark.parametrize(("operator", "status"), [("Det", 3), ("Erf", 0)])
+def test_what_was_exported_is_checked_too(
     operator: str,
-    is_refused: bool,
+    status: int,
     make_artifact: Callable[..., Artifact],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    def write(folder: Path, out: Path, **settings: Any) -> tuple[Artifact, nn.Module]:
-        out.rmdir()
+    def export(folder: Path, out: Path, **settings: Any) -> Answer:
         artifact = make_artifact(out)
         onnx.save(one_node(operator), artifact.model_path)
-        artifact.lineage["parity"] = {}
-        return artifact, nn.Linear(1, 1)
+        write_artifact(out, **facts, inputs=artifact.inputs, outputs=artifact.outputs)
+        return Answer({"artifact": str(out)}, ("exported",))
 
-    monkeypatch.setattr(export_job, "write_checkpoint", write)
-
-    def export() -> Any:
-        settings: Any = {"precision": "fp32", "target": "cpu-x86", "quantization": "static", "kind": "text"}
-        more: Any = {"samples": [], "max_length": 8, "lint": "tensorrt-10", "overwrite": False}
-        return export_job.export_checkpoint(tmp_path, tmp_path / "out", **settings, **more)
-
-    if is_refused:
-        with pytest.raises(GateError, match=r"refuse model.onnx: the_Det \(Det\) is not taken.* Nothing was written"):
-            export()
-        assert list(tmp_path.iterdir()) == []
-    else:
-        answer = export()
-        assert answer.document["artifact"] == str(tmp_path / "out")
-        assert answer.document["lint"][0]["refused"] == 0
-        assert (tmp_path / "out" / "model.onnx").is_file()
+    facts: Any = {"format": "onnx", "precision": "fp32", "target": None, "model_file": "model.onnx"}
+    monkeypatch.setattr(export_job, "export_checkpoint", export)
+    (tmp_path / "config.json").write_text("{}")
+    result = invoke(tmp_path, "--out", tmp_path / "out", "--lint", "tensorrt-10", "--json")
+    document = json.loads(result.stdout)
+    assert result.exit_code == status
+    assert (document["artifact"], document["lint"][0]["refused"]) == (str(tmp_path / "out"), int(status > 0))

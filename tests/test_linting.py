@@ -1,5 +1,7 @@
 """The linter names the node, and says of each TensorRT what its documentation or its parser says."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,24 @@ def test_zero_points_are_zero_and_signed(zero: Any, says: str | None, tmp_path: 
     assert all(str(says) in what for _, what in found)
 
 
+def test_quantized_constants_go_to_dequantize_alone(tmp_path: Path) -> None:
+    gather = helper.make_node("Gather", ["table", "ids"], ["rows"], name="look_up")
+    back = helper.make_node("DequantizeLinear", ["rows", "scale"], ["y"], name="back")
+    bias = helper.make_node("DequantizeLinear", ["bias", "scale"], ["z"], name="bias_back")
+    constants = {"table": np.ones((4, 8), np.int8), "scale": np.array(0.1, np.float32), "bias": np.ones(8, np.int32)}
+    ends = ([value("ids", ("batch",), TensorProto.INT64)], [value("y", None), value("z", None)])
+    assert refused(model_of([gather, back, bias], *ends, constants), tmp_path, "tensorrt-10.3") == [
+        ("look_up", "takes the quantized constant table, which only DequantizeLinear may"),
+        ("bias_back", "dequantizes int32; only int8 and narrower is taken"),
+    ]
+
+
+def test_a_missing_zero_point_means_uint8(tmp_path: Path) -> None:
+    node = helper.make_node("QuantizeLinear", ["x", "scale"], ["y"], name="quantize")
+    model = model_of([node], [value("x", ("batch", 8))], [value("y", None)], {"scale": np.array(0.1, np.float32)})
+    assert "has no zero point, so it gives uint8" in refused(model, tmp_path, "tensorrt-10.3")[0][1]
+
+
 @pytest.mark.parametrize(
     ("kind", "since"),
     [(TensorProto.BFLOAT16, "tensorrt-10"), (TensorProto.INT16, None), (TensorProto.STRING, None)],
@@ -139,7 +159,7 @@ def test_sparse_tensors_and_foreign_domains(tmp_path: Path) -> None:
     foreign = one_node("FusedGelu", domain="com.microsoft")
     ((node, what),) = refused(foreign, tmp_path, "tensorrt-rtx")
     assert node == "the_FusedGelu"
-    assert "export without ONNX Runtime's graph optimizer" in what
+    assert "export without what only ONNX Runtime runs" in what
 
 
 @pytest.mark.parametrize(
@@ -219,3 +239,8 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"")
     with pytest.raises(InputError, match="neither nodes nor outputs"):
         lint_onnx(tmp_path / "model.onnx", "tensorrt-10")
+
+
+def test_the_linter_needs_no_torch() -> None:
+    code = "import sys, edgefold.exporters.tensorrt.linting; assert not {'torch', 'onnxruntime'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

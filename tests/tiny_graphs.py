@@ -1,12 +1,15 @@
 """Small ONNX graphs made by hand, for tests of what reads graphs: an encoder, a decoder with a cache, a conv net."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from edgefold.artifacts import Artifact, TensorSpec, write_artifact
 
 Shape = Sequence[int | str]
 WIDTH, HEADS, VOCABULARY = 16, 2, 30
@@ -151,3 +154,23 @@ def conv_net() -> onnx.ModelProto:
     return model_of(
         b.nodes, [value("pixel_values", ("batch", 3, 16, 16))], [value("logits", ("batch", 5))], b.constants
     )
+
+
+def save_as_artifact(model: onnx.ModelProto, folder: Path, precision: Any = "fp32", **more: Any) -> Artifact:
+    """The model in an artifact whose specs are the graph's."""
+
+    def specs(values: Iterable[onnx.ValueInfoProto]) -> list[TensorSpec]:
+        return [
+            TensorSpec(
+                name=entry.name,
+                dtype=helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type).name,
+                shape=tuple(d.dim_param or d.dim_value for d in entry.type.tensor_type.shape.dim),
+            )
+            for entry in values
+        ]
+
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, folder / "model.onnx")
+    ends = {"inputs": specs(model.graph.input), "outputs": specs(model.graph.output)}
+    facts: Any = {"format": "onnx", "precision": precision, "target": None, "model_file": "model.onnx"}
+    return write_artifact(folder, **facts, **ends, **more)

@@ -4,14 +4,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx
-from onnx import defs
+from onnx import TensorProto, defs
 
 from edgefold.exporters.tensorrt.complaints import Complaint
-from edgefold.exporters.tensorrt.graph_view import GraphView, name_of
+from edgefold.exporters.tensorrt.graph_view import GraphView, name_of, type_name
 from edgefold.exporters.tensorrt.operators import FIRST, why_not_taken
 from edgefold.exporters.tensorrt.parser_targets import ParserTarget
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
+MICROSOFT = "com.microsoft"
 FUNCTIONS_SINCE = (10, 0)
 """Before it the parser knows no functions of the model's own (changelog of 9.0)."""
 CONSTANTS = {"CumSum": (1, (8, 5)), "OneHot": (1, (8, 5))} | {
@@ -30,6 +31,8 @@ SLOW = {
 ATTENTION_INPUTS = 4
 """Q, K, V and the mask: what else Attention may take is not supported (operators.md of 10.15)."""
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+QUANTIZED = (TensorProto.INT8, TensorProto.INT4, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT4E2M1)
+"""What DequantizeLinear takes, and nothing else takes as a constant (TensorRT-RTX 1.7)."""
 
 
 def check_operator(graph: GraphView, node: onnx.NodeProto, target: ParserTarget) -> Iterator[Complaint]:
@@ -38,7 +41,7 @@ def check_operator(graph: GraphView, node: onnx.NodeProto, target: ParserTarget)
         if target.version < FUNCTIONS_SINCE:
             yield _refused(node, "is a function of the model's own; inline it (onnx.inliner.inline_local_functions)")
     elif node.domain not in DEFAULT_DOMAINS:
-        told = "; export without ONNX Runtime's graph optimizer" if node.domain == "com.microsoft" else ""
+        told = "; export without what only ONNX Runtime runs" if node.domain == MICROSOFT else ""
         yield _refused(node, f"is of the domain {node.domain}, which needs a plugin{told}")
     elif reason := why_not_taken(node.op_type, target):
         yield _refused(node, reason)
@@ -86,13 +89,31 @@ def check_outputs(graph: GraphView, node: onnx.NodeProto, target: ParserTarget) 
     more = [name for name in (*node.input[ATTENTION_INPUTS:], *node.output[1:]) if name]
     if more:
         yield _refused(node, f"has {', '.join(more)}, which Attention does not support there")
-    if target.is_rtx and graph.types.get(node.input[0]) == onnx.TensorProto.FLOAT:
+    if target.is_rtx and graph.types.get(node.input[0]) == TensorProto.FLOAT:
         yield _refused(node, "has no kernel in fp32 on TensorRT-RTX; export in fp16, or with an opset of 22 or below")
 
 
-def check_quantization(graph: GraphView, node: onnx.NodeProto, target: ParserTarget) -> Iterator[Complaint]:
+def check_quantized_values(graph: GraphView, node: onnx.NodeProto, target: ParserTarget) -> Iterator[Complaint]:
+    """int8 is a quantized type: its constants go to DequantizeLinear alone, which takes no other integers."""
+    if node.op_type == "DequantizeLinear":
+        kind = graph.types.get(node.input[0])
+        if kind is not None and kind not in (*QUANTIZED, TensorProto.UINT8):
+            yield _refused(node, f"dequantizes {type_name(kind)}; only int8 and narrower is taken")
+        elif kind == TensorProto.UINT8 and node.input[0] in graph.initializers:
+            yield _refused(node, "dequantizes a constant of uint8; store it as int8")
+        return
+    narrow = [name for name in node.input if name in graph.initializers and graph.types[name] in QUANTIZED]
+    if narrow and node.op_type not in QUANTIZERS:
+        yield _refused(node, f"takes the quantized constant {narrow[0]}, which only DequantizeLinear may")
+
+
+def check_zero_points(graph: GraphView, node: onnx.NodeProto, target: ParserTarget) -> Iterator[Complaint]:
     """Zero points: they must be known, of a signed type, and zero."""
-    if node.op_type not in QUANTIZERS or len(node.input) < 3 or not node.input[2]:
+    if node.op_type not in QUANTIZERS:
+        return
+    if len(node.input) < 3 or not node.input[2]:
+        if node.op_type == "QuantizeLinear" and not any(a.name == "output_dtype" for a in node.attribute):
+            yield _refused(node, "has no zero point, so it gives uint8, which is read as int8; give it one of int8")
         return
     zero = graph.constant(node.input[2])
     if zero is None:
@@ -108,5 +129,5 @@ def _refused(node: onnx.NodeProto, what: str) -> Complaint:
     return Complaint(name_of(node), node.op_type, "refused", what)
 
 
-RULES = (check_operator, check_form, check_constants, check_outputs, check_quantization)
+RULES = (check_operator, check_form, check_constants, check_outputs, check_quantized_values, check_zero_points)
 """Each is asked about every node."""

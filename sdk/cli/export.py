@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from edgefold.cli.answers import Answer
-from edgefold.cli.linting import check_lint_target, is_graph, lint_graphs
+from edgefold.cli.linting import add_lint, check_lint_target, is_graph, lint_graphs
 from edgefold.cli.paths import check_model_folder
 from edgefold.cli.samples import check_samples, find_kind, generates_text, read_samples
 from edgefold.errors import InputError
@@ -47,7 +47,7 @@ def export_model(
         str | None,
         typer.Option(
             metavar="TENSORRT",
-            help="Name what that TensorRT would refuse and stop if it would: tensorrt-8.5 and later, tensorrt-rtx.",
+            help="Name what that TensorRT would refuse: tensorrt-8.5 and later, tensorrt-rtx. Status 3 where it would.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands in the output folder.")] = False,
@@ -79,7 +79,7 @@ def export_model(
     found = read_samples(reads, calibration, text, samples) if calibration else []
     from edgefold.cli.export_job import export_checkpoint
 
-    return export_checkpoint(
+    answer = export_checkpoint(
         student,
         out,
         precision=precision,
@@ -88,6 +88,6 @@ def export_model(
         kind=reads,
         samples=found,
         max_length=max_length,
-        lint=lint,
         overwrite=overwrite,
     )
+    return add_lint(answer, out, lint) if lint else answer

@@ -12,12 +12,10 @@ from edgefold.artifacts import Artifact
 from edgefold.checkpoints import MANIFEST, read_manifest
 from edgefold.cli.answers import Answer
 from edgefold.cli.encoding import Arrays, encode_samples, open_processor
-from edgefold.cli.linting import check_graphs, describe_lints
 from edgefold.cli.models import count_parameters, find_task, open_model
 from edgefold.cli.samples import Kind, example_samples
 from edgefold.cli.tables import make_table
 from edgefold.exporters import export_generator, export_onnx
-from edgefold.staging import staged_folder
 
 GENERATED = ("text-generation", "text2text-generation", "automatic-speech-recognition")
 """Tasks whose models generate text step by step."""
@@ -35,47 +33,14 @@ def export_checkpoint(
     kind: Kind,
     samples: Sequence[Any],
     max_length: int,
-    lint: str | None = None,
     overwrite: bool,
 ) -> Answer:
     """Open the model and its tokenizer or image processor, export, and say what was written.
 
-    Args:
-        lint: the TensorRT whose parser must take every graph, as in "tensorrt-8.6".
-
     Raises:
         InputError: the folder holds no model with a tokenizer, an image processor or a feature extractor.
-        GateError: the artifact does not compute what the model does, or that TensorRT would refuse a graph.
+        GateError: the artifact does not compute what the model does.
     """
-    with staged_folder(out, overwrite) as staging:
-        artifact, model = write_checkpoint(
-            folder,
-            staging,
-            precision=precision,
-            target=target,
-            quantization=quantization,
-            kind=kind,
-            samples=samples,
-            max_length=max_length,
-        )
-        lints = check_graphs(artifact, lint) if lint else []
-    answer = _answer(out, artifact, model)
-    document = answer.document | ({"lint": [one.document() for one in lints]} if lint else {})
-    return Answer(document, (*answer.texts, *describe_lints(lints)))
-
-
-def write_checkpoint(
-    folder: Path,
-    out: Path,
-    *,
-    precision: Literal["fp32", "int8"],
-    target: str,
-    quantization: Literal["static", "dynamic"],
-    kind: Kind,
-    samples: Sequence[Any],
-    max_length: int,
-) -> tuple[Artifact, nn.Module]:
-    """The artifact in `out`, an empty folder, and the model that it was made from."""
     model, processor = open_model(folder), open_processor(folder, kind)
     examples = samples[:2] if len(samples) > 1 else example_samples(kind)
     task = find_task(folder)
@@ -90,9 +55,9 @@ def write_checkpoint(
             target=target,
             tokenizer=folder,
             lineage=_lineage(folder),
-            overwrite=True,
+            overwrite=overwrite,
         )
-        return artifact, model
+        return _answer(out, artifact, model)
     (inputs,) = _as_tensors(encode_samples(folder, kind, processor, examples, max_length))
     artifact = export_onnx(
         model,
@@ -105,9 +70,9 @@ def write_checkpoint(
         tokenizer=processor,
         task=task,
         lineage=_lineage(folder),
-        overwrite=True,
+        overwrite=overwrite,
     )
-    return artifact, model
+    return _answer(out, artifact, model)
 
 
 def _as_tensors(batches: Iterable[Arrays]) -> list[dict[str, Tensor]]:

@@ -1,6 +1,6 @@
-"""`--lint`: which nodes of a graph a TensorRT would refuse; of a file that is there, or of a student being exported."""
+"""`--lint`: which nodes of a graph a TensorRT would refuse; of a file that is there, or of what was just exported."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,8 @@ from edgefold.cli.tables import make_table
 from edgefold.errors import GateError, InputError
 
 if TYPE_CHECKING:
-    from edgefold.artifacts import Artifact
     from edgefold.exporters.tensorrt.complaints import Lint
 
-NAMED = 5
-"""Complaints that an error message repeats."""
 SHOWN = 60
 """Complaints that a table shows."""
 
@@ -41,37 +38,21 @@ def lint_graphs(path: Path, target: str, out: Path | None) -> Answer:
         raise InputError(f"Checking {path} writes nothing; leave --out away.")
     if not path.exists():
         raise InputError(f"The model {path} does not exist; give an artifact's folder or an .onnx file.")
+    return add_lint(Answer({"target": target}, ()), path, target)
+
+
+def add_lint(answer: Answer, graphs: Path, target: str) -> Answer:
+    """The answer with the complaints about those graphs; its status is 3 where one is refused."""
     from edgefold.exporters import lint_onnx
 
-    lints = lint_onnx(path, target)
+    lints = lint_onnx(graphs, target)
     is_refused = any(lint.refused for lint in lints)
-    document = {"target": target, "lint": [lint.document() for lint in lints]}
-    return Answer(document, describe_lints(lints), exit_code=GateError.exit_code if is_refused else 0)
-
-
-def check_graphs(artifact: "Artifact", target: str) -> "list[Lint]":
-    """The answers about an artifact that is about to be handed out.
-
-    Raises:
-        GateError: naming the nodes that are refused.
-    """
-    from edgefold.exporters import lint_onnx
-
-    lints = lint_onnx(artifact, target)
-    for lint in lints:
-        if lint.refused:
-            told = "; ".join(f"{c.node} ({c.operator}) {c.what}" for c in lint.refused[:NAMED])
-            more = len(lint.refused) - NAMED
-            raise GateError(
-                f"{target} would refuse {Path(lint.model).name}: {told}{f'; and {more} more' if more > 0 else ''}. "
-                "Nothing was written."
-            )
-    return lints
-
-
-def describe_lints(lints: "Sequence[Lint]") -> tuple[Any, ...]:
-    """One table for each graph with complaints, one line for each without."""
-    return tuple(_described(lint) for lint in lints)
+    return replace(
+        answer,
+        document=answer.document | {"lint": [lint.document() for lint in lints]},
+        texts=(*answer.texts, *(_described(lint) for lint in lints)),
+        exit_code=GateError.exit_code if is_refused else answer.exit_code,
+    )
 
 
 def _described(lint: "Lint") -> Any:
