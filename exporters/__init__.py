@@ -7,15 +7,19 @@ if TYPE_CHECKING:
     from edgefold.exporters.artifact_quantization import quantize_onnx
     from edgefold.exporters.generators import export_generator
     from edgefold.exporters.onnx import export_onnx
+    from edgefold.exporters.tensorrt.engines import build_engine
+    from edgefold.exporters.tensorrt.linting import lint_onnx
 
 _HOME = {
+    "build_engine": "tensorrt.engines",
     "export_generator": "generators",
     "export_onnx": "onnx",
+    "lint_onnx": "tensorrt.linting",
     "quantize_onnx": "artifact_quantization",
 }
 """Public names and the module each lives in; loaded on first use (PEP 562)."""
 
-__all__ = ["export_generator", "export_onnx", "quantize_onnx"]
+__all__ = ["build_engine", "export_generator", "export_onnx", "lint_onnx", "quantize_onnx"]
 
 
 def __getattr__(name: str) -> Any:

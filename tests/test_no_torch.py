@@ -44,7 +44,16 @@ def test_the_blocker_blocks() -> None:
     assert "torch is blocked" in result.stderr
 
 
-@pytest.mark.parametrize("module", ["edgefold", "edgefold.runtimes", "edgefold.exporters", "edgefold.cli.application"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "edgefold",
+        "edgefold.runtimes",
+        "edgefold.exporters",
+        "edgefold.cli.application",
+        "edgefold.exporters.tensorrt.engines, edgefold.exporters.tensorrt.building",
+    ],
+)
 def test_importing_needs_none_of_it(module: str) -> None:
     assert run_blocked(f"import {module}").returncode == 0
 

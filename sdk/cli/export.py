@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from edgefold.cli.answers import Answer
+from edgefold.cli.linting import add_lint, check_lint_target, is_graph, lint_graphs
 from edgefold.cli.paths import check_model_folder
 from edgefold.cli.samples import check_samples, find_kind, generates_text, read_samples
 from edgefold.errors import InputError
@@ -17,8 +18,14 @@ THIS_MACHINE: Target = "cpu-arm" if platform.machine() in ("aarch64", "arm64") e
 
 
 def export_model(
-    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="Folder of a student, or of any checkpoint.")],
-    out: Annotated[Path, typer.Option(help="Folder for the artifact.")],
+    student: Annotated[
+        Path,
+        typer.Argument(
+            metavar="STUDENT",
+            help="Folder of a student, or of any checkpoint. With --lint also an artifact or .onnx file.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder for the artifact.")] = None,
     kind: Annotated[Literal["onnx"], typer.Option("--format", help="Kind of the artifact.")] = "onnx",
     precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Precision of the artifact.")] = "fp32",
     target: Annotated[Target, typer.Option(help="The processor that int8 is made for.")] = THIS_MACHINE,
@@ -36,10 +43,23 @@ def export_model(
     text: Annotated[str, typer.Option(help="Column of the text in that file.")] = "text",
     samples: Annotated[int, typer.Option(min=1, help="Samples to calibrate with.")] = 256,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens kept of each text.")] = 128,
+    lint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TENSORRT",
+            help="Name what that TensorRT would refuse: tensorrt-8.5 and later, tensorrt-rtx. Status 3 where it would.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands in the output folder.")] = False,
 ) -> Answer:
     """Export a student to ONNX, checked against torch before it is handed out."""
+    if lint:
+        check_lint_target(lint)
+        if is_graph(student):
+            return lint_graphs(student, lint, out)
     check_model_folder(student, "student")
+    if out is None:
+        raise InputError("There is nowhere to write to; give --out DIR, the folder for the artifact.")
     check_output_folder(out, overwrite)
     method = quantization or ("dynamic" if generates_text(student) else "static")
     is_static = precision == "int8" and method == "static"
@@ -59,7 +79,7 @@ def export_model(
     found = read_samples(reads, calibration, text, samples) if calibration else []
     from edgefold.cli.export_job import export_checkpoint
 
-    return export_checkpoint(
+    answer = export_checkpoint(
         student,
         out,
         precision=precision,
@@ -70,3 +90,4 @@ def export_model(
         max_length=max_length,
         overwrite=overwrite,
     )
+    return add_lint(answer, out, lint) if lint else answer
