@@ -19,7 +19,7 @@ from torch import nn
 
 from edgefold.budget.choices import distinct, find_choices, random_sizes, to_plan
 from edgefold.budget.latency_tables import LatencyTable, measure_plans
-from edgefold.cli.search_job import OnnxRuntimeTarget, Precision
+from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget, Precision
 from edgefold.dimensions import trace
 from edgefold.plans import DropLayers, Plan, Step
 from edgefold.restructuring import restructure

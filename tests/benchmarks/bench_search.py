@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-from bench_recipes import FOLDER, Demo
+from demo_teacher import FOLDER, Demo
 from torch import Tensor, nn
 
 from edgefold.budget.candidates import Candidate, Depth, explore_depths, propose, varied
