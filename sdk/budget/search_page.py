@@ -146,7 +146,7 @@ def _row(number: int, trial: Trial, result: SearchResult) -> list[str]:
     chosen = ' <span class="good">chosen</span>' if trial.name == result.winner else ""
     return [
         f"{number}{chosen}",
-        f'<span class="cell">{escape(trial.described)}</span>',
+        f'<span class="sentence">{escape(trial.described)}</span>',
         str(trial.epochs),
         f"{trial.learning_rate:.2g}",
         "-" if trial.share is None else f"{trial.share:.1%}",
