@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from remote_fixtures import device, large, loopback_device  # noqa: F401
 
 
 @pytest.fixture(scope="session")
