@@ -111,6 +111,14 @@ def text_batch() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
+def bert_graph(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> Any:
+    """Of a model of its own, which is as those of `make_bert` are; traced once."""
+    from edgefold.dimensions import trace
+
+    return trace(make_bert(), text_batch())
+
+
+@pytest.fixture(scope="session")
 def make_bert_student(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> Callable[..., Any]:
     """A factory of students of a BERT at two thirds of its sizes; each is built once, and copies are handed out."""
     import torch

@@ -36,17 +36,12 @@ def teacher(make_bert: Callable[..., Any]) -> Any:
     return make_bert()
 
 
-@pytest.fixture(scope="module")
-def graph(teacher: Any, text_batch: Callable[..., Any]) -> DimensionGraph:
-    return trace(teacher, text_batch())
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("plan", BERT_PLANS.values(), ids=BERT_PLANS.keys())
 def test_fold_is_exact(
-    plan: list[Any], mode: str, teacher: Any, graph: DimensionGraph, text_batch: Callable[..., Any]
+    plan: list[Any], mode: str, teacher: Any, bert_graph: DimensionGraph, text_batch: Callable[..., Any]
 ) -> None:
-    student = build_student(teacher, Plan(plan), text_batch(), [text_batch(8, 11, 1)], mode, graph=graph)
+    student = build_student(teacher, Plan(plan), text_batch(), [text_batch(8, 11, 1)], mode, graph=bert_graph)
     perturb(student)
     batch = text_batch(3, 7, 2)
     difference = fold(student)(**batch).logits - student(**batch).logits
@@ -62,11 +57,11 @@ def test_fold_is_exact_in_float32(make_bert_student: Callable[..., Any], text_ba
 
 @pytest.mark.parametrize("plan", [[Project("hidden", 24)], [Select("ffn", 40), Select("heads", 3)], []])
 def test_full_size_changes_nothing(
-    plan: list[Any], teacher: Any, graph: DimensionGraph, text_batch: Callable[..., Any]
+    plan: list[Any], teacher: Any, bert_graph: DimensionGraph, text_batch: Callable[..., Any]
 ) -> None:
     """Up to the regression of the norms, which recovers their own scale and shift."""
     batch = text_batch()
-    student = build_student(teacher, Plan(plan), batch, [text_batch(8, 12, 3)], graph=graph)
+    student = build_student(teacher, Plan(plan), batch, [text_batch(8, 12, 3)], graph=bert_graph)
     torch.testing.assert_close(student(**batch).logits, teacher(**batch).logits, rtol=1e-9, atol=1e-9)
 
 
@@ -179,18 +174,18 @@ def test_the_calibrated_start_beats_a_random_one() -> None:
     ],
 )
 def test_plans_that_do_not_fit_are_refused(
-    step: Any, message: str, teacher: Any, graph: DimensionGraph, text_batch: Callable[..., Any]
+    step: Any, message: str, teacher: Any, bert_graph: DimensionGraph, text_batch: Callable[..., Any]
 ) -> None:
     with pytest.raises(InputError, match=message):
-        build_student(teacher, Plan([step]), text_batch(), [text_batch()], graph=graph)
+        build_student(teacher, Plan([step]), text_batch(), [text_batch()], graph=bert_graph)
 
 
 def test_a_dimension_named_twice_is_refused(
-    teacher: Any, graph: DimensionGraph, text_batch: Callable[..., Any]
+    teacher: Any, bert_graph: DimensionGraph, text_batch: Callable[..., Any]
 ) -> None:
     plan = Plan([Select("ffn", 8), Select("ffn.1", 4)])
     with pytest.raises(InputError, match=r"resizes ffn\.1 twice"):
-        build_student(teacher, plan, text_batch(), [text_batch()], graph=graph)
+        build_student(teacher, plan, text_batch(), [text_batch()], graph=bert_graph)
 
 
 @pytest.mark.parametrize("size", [0, -3, 2.5, True])
