@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from edgefold.attribute_edits import AttributeEdit, apply_edits
 from edgefold.configurations import MAX_TRIALS
 from edgefold.dimensions import DimensionGraph
-from edgefold.layout_agreement import predicted_shapes, replacements, trace_agrees
+from edgefold.layout_agreement import agreeing_trace, predicted_shapes, replacements
 from edgefold.layouts import leading_size
 
 LEAF_AXES: dict[type[nn.Module], tuple[tuple[str, int], ...]] = {
@@ -44,12 +44,22 @@ class Group:
         return (self.value,) * len(self.modules)
 
 
+@dataclass(frozen=True)
+class Patched:
+    """A copy with other size attributes."""
+
+    module: nn.Module
+    edits: tuple[AttributeEdit, ...]
+    graph: DimensionGraph
+    """Of the copy itself."""
+
+
 def patch_attributes(
     model: nn.Module, graph: DimensionGraph, inputs: Mapping[str, Tensor], changed: Mapping[str, int]
-) -> tuple[nn.Module, tuple[AttributeEdit, ...]] | str:
+) -> Patched | str:
     """Copy the module, replace its tensors, patch its size attributes; try the ambiguous ones in turn.
 
-    The module and its edits, or the reason why no assignment will do.
+    The reason why, where no assignment will do.
     """
     shapes = predicted_shapes(graph, changed)
     certain, choices = _attribute_choices(model, graph, shapes, changed)
@@ -57,16 +67,16 @@ def patch_attributes(
     for values in islice(product(*choices.values()), MAX_TRIALS):
         chosen = dict(zip(choices, values, strict=True))
         try:
-            module, _ = _patched(model, certain, chosen, shapes, inputs)
+            module, edits = _patched(model, certain, chosen, shapes, inputs)
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}: {frame.line}"
             failure = f"{str(error).strip().splitlines()[0]} ({place})"
             continue
-        if trace_agrees(module, graph, inputs, changed):
-            chosen = _without_needless(model, graph, certain, chosen, shapes, inputs, changed)
-            module, edits = _patched(model, certain, chosen, shapes, inputs)
-            return module, edits
+        traced = agreeing_trace(module, graph, inputs, changed)
+        if traced is not None:
+            found = Patched(module, edits, traced)
+            return _without_needless(found, model, graph, certain, chosen, shapes, inputs, changed)
     return failure
 
 
@@ -92,6 +102,7 @@ def _patched(
 
 
 def _without_needless(
+    found: Patched,
     model: nn.Module,
     graph: DimensionGraph,
     certain: Sequence[AttributeEdit],
@@ -99,26 +110,28 @@ def _without_needless(
     shapes: Mapping[str, tuple[int, ...]],
     inputs: Mapping[str, Tensor],
     changed: Mapping[str, int],
-) -> dict[Group, Values]:
+) -> Patched:
     """Take back each change that alters the function although the shapes do not need it: a number that only looked like
     a size (a factor, a count of repeats) keeps the teacher's value."""
     kept = dict(chosen)
     for group in [group for group, values in chosen.items() if values != group.unchanged]:
         trial = {**kept, group: group.unchanged}
         try:
-            module, _ = _patched(model, certain, trial, shapes, inputs)
+            module, edits = _patched(model, certain, trial, shapes, inputs)
         except Exception:  # it is needed
             continue
-        current, _ = _patched(model, certain, kept, shapes, inputs)
-        if not _same_function(module, current, inputs) and trace_agrees(module, graph, inputs, changed):
-            kept = trial
-    return kept
+        if _same_function(module, found.module, inputs):
+            continue
+        traced = agreeing_trace(module, graph, inputs, changed)
+        if traced is not None:
+            found, kept = Patched(module, edits, traced), trial
+    return found
 
 
 def _same_function(a: nn.Module, b: nn.Module, inputs: Mapping[str, Tensor]) -> bool:
-    """Whether two copies with the same random weights give the same outputs."""
+    """Whether two modules give the same outputs under the same random weights."""
     outputs = []
-    for module in (a, b):
+    for module in (copy.deepcopy(a), copy.deepcopy(b)):
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in module.parameters():

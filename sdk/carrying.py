@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefold.calibration import Batch
+from edgefold.dimensions import DimensionGraph
 from edgefold.errors import InputError
 from edgefold.folding import fold
 from edgefold.joined_students import join
@@ -32,7 +33,14 @@ class Carried:
     """Of its parameters, how many it has from before; the others are the new teacher's, through the same maps."""
 
 
-def carry_over(previous: Lineage, teacher: nn.Module, inputs: Batch, batches: Sequence[Batch], mode: str) -> Carried:
+def carry_over(
+    previous: Lineage,
+    teacher: nn.Module,
+    inputs: Batch,
+    batches: Sequence[Batch],
+    mode: str,
+    graph: DimensionGraph | None = None,
+) -> Carried:
     """Go on with a student under another teacher of the same architecture, whose head may differ.
 
     Every weight, projection and mask that the previous student has under the same name and in the same shape is taken
@@ -42,6 +50,7 @@ def carry_over(previous: Lineage, teacher: nn.Module, inputs: Batch, batches: Se
     Args:
         batches: of the new task; they calibrate what no earlier map is known for.
         mode: of training; "projection" and "all" need a previous student of one of these.
+        graph: of the teacher, where it has been traced already.
 
     Raises:
         InputError: the architectures or the modes do not go together.
@@ -54,11 +63,11 @@ def carry_over(previous: Lineage, teacher: nn.Module, inputs: Batch, batches: Se
         )
     source, earlier = teacher, None
     if previous.earlier is not None:
-        earlier = carry_over(previous.earlier, teacher, inputs, batches, previous.earlier.student.mode).lineage
-        source = plain_of(earlier.student)
+        earlier = carry_over(previous.earlier, teacher, inputs, batches, previous.earlier.student.mode, graph).lineage
+        source, graph = plain_of(earlier.student), None
     _check_stacks(student, source)
     plan = student.structure.plan
-    carried = build_student(source, plan, inputs, batches, mode, start="pca", previous=student)
+    carried = build_student(source, plan, inputs, batches, mode, start="pca", graph=graph, previous=student)
     share = _take_over(carried, student)
     if earlier is not None:
         join(carried, earlier.student)

@@ -76,7 +76,7 @@ def compress(
         out,
         metrics,
         [point for end in ends for point in end.curve],
-        resized(ends[-1].lineage, inputs.teacher, inputs.example),
+        resized(ends[-1].lineage, inputs.graph),
         weights_of(plain, opened.job),
     )
     save_result(result, recipe, plain, inputs, work / "runs", overwrite)

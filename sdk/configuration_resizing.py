@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from edgefold.configurations import MAX_TRIALS, build_like, parameter_shapes
 from edgefold.dimensions import DimensionGraph
-from edgefold.layout_agreement import predicted_shapes, replacements, trace_agrees
+from edgefold.layout_agreement import agreeing_trace, predicted_shapes, replacements
 from edgefold.layouts import Factor
 
 
 def solve_configuration(
     model: nn.Module, graph: DimensionGraph, inputs: Mapping[str, Tensor], changed: Mapping[str, int]
-) -> tuple[nn.Module, dict[str, int]] | None:
-    """The class at a configuration with other integer fields, and the new size of every dimension that changes.
+) -> tuple[nn.Module, dict[str, int], DimensionGraph] | None:
+    """The class at a configuration with other integer fields, the new size of every dimension that changes, its graph.
 
     Fields that equal an old size are tried, as few of them changed as will do. None where none will.
     """
@@ -29,8 +29,9 @@ def solve_configuration(
         if sizes is None:
             continue
         module = build_like(model, _with_fields(config, fields)).eval()
-        if trace_agrees(module, graph, inputs, sizes):
-            return module, sizes
+        traced = agreeing_trace(module, graph, inputs, sizes)
+        if traced is not None:
+            return module, sizes, traced
     return None
 
 

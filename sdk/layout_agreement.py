@@ -17,16 +17,17 @@ def predicted_shapes(graph: DimensionGraph, sizes: Mapping[str, int]) -> Shapes:
     return {name: resized_shape(layout, sizes) for name, layout in graph.layouts.items()}
 
 
-def trace_agrees(
+def agreeing_trace(
     module: nn.Module, graph: DimensionGraph, inputs: Mapping[str, Tensor], sizes: Mapping[str, int]
-) -> bool:
-    """Whether a new trace finds each parameter laid out as predicted, factor by factor."""
+) -> DimensionGraph | None:
+    """The module's own graph, where it finds each parameter laid out as predicted, factor by factor; else None."""
     try:
         traced = trace(module, inputs)
     except InputError:
-        return False
+        return None
     found = {name: _size_tree(layout) for name, layout in traced.layouts.items()}
-    return found == {name: _size_tree(resized_layout(layout, sizes)) for name, layout in graph.layouts.items()}
+    predicted = {name: _size_tree(resized_layout(layout, sizes)) for name, layout in graph.layouts.items()}
+    return traced if found == predicted else None
 
 
 def _size_tree(layout: Sequence[AxisLayout]) -> list[Any]:

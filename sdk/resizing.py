@@ -19,7 +19,7 @@ from edgefold.configurations import has_configuration
 from edgefold.dimensions import DimensionGraph
 from edgefold.errors import InputError
 from edgefold.graph_resizing import resize_graph
-from edgefold.layout_agreement import trace_agrees
+from edgefold.layout_agreement import agreeing_trace
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Resized:
     """Empty when the configuration alone says it all."""
     is_graph: bool = False
     """Whether it is the traced graph with its literals rewritten."""
+    graph: DimensionGraph | None = field(default=None, repr=False)
+    """Of the smaller module itself; None where no size changes."""
 
 
 def resize_module(
@@ -56,11 +58,13 @@ def resize_module(
         return Resized(copy.deepcopy(model), dict(new_sizes))
     solved = solve_configuration(model, graph, inputs, changed) if has_configuration(model) else None
     if solved is not None and (may_follow or solved[1].keys() <= changed.keys()):
-        return Resized(solved[0], {**new_sizes, **solved[1]})
+        module, sizes, traced = solved
+        return Resized(module, {**new_sizes, **sizes}, graph=traced)
     patched = patch_attributes(model, graph, inputs, changed)
     if not isinstance(patched, str):
-        return Resized(patched[0], dict(new_sizes), patched[1])
-    return Resized(_rewrite_literals(model, graph, inputs, changed, patched), dict(new_sizes), is_graph=True)
+        return Resized(patched.module, dict(new_sizes), patched.edits, graph=patched.graph)
+    module, traced = _rewrite_literals(model, graph, inputs, changed, patched)
+    return Resized(module, dict(new_sizes), is_graph=True, graph=traced)
 
 
 def _rewrite_literals(
@@ -69,7 +73,7 @@ def _rewrite_literals(
     inputs: Mapping[str, Tensor],
     changed: Mapping[str, int],
     failure: str,
-) -> nn.Module:
+) -> tuple[nn.Module, DimensionGraph]:
     """The traced graph with its literals rewritten; refused where that does not run or is laid out otherwise."""
     module = resize_graph(graph, changed)
     try:
@@ -78,8 +82,9 @@ def _rewrite_literals(
     except Exception as error:
         failure = f"{failure}; nor does the traced graph run at them: {str(error).strip().splitlines()[0]}"
     else:
-        if trace_agrees(module, graph, inputs, changed):
-            return module
+        traced = agreeing_trace(module, graph, inputs, changed)
+        if traced is not None:
+            return module, traced
         failure = f"{failure}; and the traced graph has another layout at them"
     wanted = ", ".join(f"{name} {graph[name].size} -> {size}" for name, size in changed.items())
     raise InputError(

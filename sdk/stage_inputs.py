@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 
+from edgefold.dimensions import DimensionGraph, trace
 from edgefold.errors import InputError
 from edgefold.recipe_stages import Job
 from edgefold.tasks.batches import bare_batches
@@ -59,6 +61,11 @@ class StageInputs:
     collate: Collate
     batches: list[dict[str, Tensor]]
     """For calibration."""
+
+    @cached_property
+    def graph(self) -> DimensionGraph:
+        """Of the teacher."""
+        return trace(self.teacher.cpu(), self.example)
 
     @property
     def example(self) -> dict[str, Tensor]:

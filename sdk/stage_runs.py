@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefold.carrying import Lineage, carry_over, plain_of, shrink
-from edgefold.dimensions import trace
+from edgefold.dimensions import DimensionGraph
 from edgefold.distillation import Contrast, Objective, logits_of
 from edgefold.errors import GateError
 from edgefold.folding import fold
@@ -72,13 +72,14 @@ def _start(
 ) -> tuple[Lineage, dict[str, float]]:
     """The first student from its teacher; a later one from the one before, shrunk where the stage has a plan."""
     mode, metrics, source = job.training.mode, {}, inputs.teacher
+    graph: DimensionGraph | None = inputs.graph
     if before is not None:
         kept = before.student.mode if job.plan else mode
-        carried = carry_over(before, inputs.teacher, inputs.example, inputs.batches, kept)
+        carried = carry_over(before, inputs.teacher, inputs.example, inputs.batches, kept, graph)
         before, metrics["carried_share"] = carried.lineage, carried.share
         if not job.plan:
             return before, metrics
-        source = plain_of(before.student)
+        source, graph = plain_of(before.student), None
     student = build_student(
         source,
         job.to_plan(),
@@ -88,6 +89,7 @@ def _start(
         start=job.calibration.start,
         importance=job.calibration.importance,
         progress=lambda _, done, total, figures: progress("calibrate", done, total + 1, figures),
+        graph=graph,
         gates=job.to_gates(),
     )
     return (Lineage(student) if before is None else shrink(before, student)), metrics
@@ -160,12 +162,12 @@ def named(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
     return {f"{prefix}_{name}": value for name, value in metrics.items()}
 
 
-def resized(lineage: Lineage, teacher: nn.Module, inputs: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+def resized(lineage: Lineage, teacher: DimensionGraph) -> list[dict[str, Any]]:
     """Name, kind, old and new size of every dimension of the teacher that this student, or one before it, resized."""
     sizes = _sizes(lineage)
     return [
         {"name": d.name, "kind": d.kind, "teacher_size": d.size, "student_size": sizes[d.name]}
-        for d in trace(teacher.cpu(), inputs).dimensions
+        for d in teacher.dimensions
         if d.name in sizes
     ]
 

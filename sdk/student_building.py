@@ -86,6 +86,7 @@ def build_student(
     check_inputs(inputs)
     batches = list(calibration)
     reduced = restructure(teacher, plan, inputs)
+    teacher_graph = graph
     if graph is None or reduced.module is not teacher:
         graph = reduced.trace(inputs)
     new_sizes = resolve_sizes(graph, plan)
@@ -104,7 +105,8 @@ def build_student(
     for pair in factorized:
         factorize(resized.module, pair, *plain.factors[pair.module])
     is_changed = not all(isinstance(step, MaskStep) for step in plan.steps)
-    student_graph = trace(resized.module, inputs) if is_changed else graph
+    own_graph = None if factorized or reduced.shared else resized.graph
+    student_graph = (own_graph or trace(resized.module, inputs)) if is_changed else graph
     masked = find_masked(resized.module, student_graph, masking)
     if is_changed:
         composed = () if mode == "weights" else plain.sources
@@ -112,7 +114,7 @@ def build_student(
         _load(resized.module, compensated(student_graph, factors))
         if start == "sequential":
             refitted = refit_sequentially(
-                trace(teacher, inputs) if reduced.layers else graph,
+                (teacher_graph or trace(teacher, inputs)) if reduced.layers else graph,
                 student_graph,
                 plain.maps,
                 batches,

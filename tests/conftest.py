@@ -1,18 +1,22 @@
 """Tiny models and inputs that the tests share."""
 
+import copy
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# What torch.export remembers of operators pays from about four layers on; two are traced a quarter faster without.
+os.environ.setdefault("TORCH_FAKE_TENSOR_DISPATCH_CACHE", "0")
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from remote_fixtures import device, large, loopback_device  # noqa: F401
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_bert() -> Callable[..., Any]:
     """A factory of small random BERT classifiers in float64 and evaluation mode."""
     import torch
@@ -37,7 +41,7 @@ def make_bert() -> Callable[..., Any]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_decoder() -> Callable[..., Any]:
     """A factory of small random GPT-2 language models in float64 and evaluation mode."""
     import torch
@@ -56,7 +60,7 @@ def make_decoder() -> Callable[..., Any]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_residual_stack() -> Callable[..., Any]:
     """A factory of plain modules with a list of residual layers, in float64; x: (batch, 5) -> (batch, 3)."""
     import torch
@@ -91,7 +95,7 @@ def make_residual_stack() -> Callable[..., Any]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def text_batch() -> Callable[..., Any]:
     """A factory of ragged token batches: ids and a mask with some padding."""
     import torch
@@ -150,6 +154,35 @@ def make_report(device_state: Any) -> Callable[..., Any]:
             "after": device_state,
         }
         return Report(**{**given, **fields})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bert_graph(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> Any:
+    """Of a model of its own, which is as those of `make_bert` are; traced once."""
+    from edgefold.dimensions import trace
+
+    return trace(make_bert(), text_batch())
+
+
+@pytest.fixture(scope="session")
+def make_bert_student(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> Callable[..., Any]:
+    """A factory of students of a BERT at two thirds of its sizes; each is built once, and copies are handed out."""
+    import torch
+
+    from edgefold.plans import Plan, Project, Select
+    from edgefold.student_building import build_student
+
+    built: dict[tuple[str, torch.dtype, float], Any] = {}
+    plan = Plan([Project("hidden", 16), Select("ffn", 24), Select("heads", 2)])
+
+    def make(mode: str = "weights", dtype: torch.dtype = torch.float64, dropout: float = 0.0) -> Any:
+        key = mode, dtype, dropout
+        if key not in built:
+            teacher = make_bert(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout).to(dtype)
+            built[key] = build_student(teacher, plan, text_batch(), [text_batch(8)], mode)
+        return copy.deepcopy(built[key])
 
     return make
 

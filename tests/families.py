@@ -1,10 +1,13 @@
 """Tiny random models of many families, each with example inputs: what the laws of any architecture are held against."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from edgefold.dimensions import DimensionGraph, trace
 
 Case = tuple[nn.Module, dict[str, Tensor]]
 
@@ -326,3 +329,9 @@ def make(name: str) -> Case:
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     return model, {key: value.double() if value.is_floating_point() else value for key, value in inputs.items()}
+
+
+@cache
+def graph_of(name: str) -> DimensionGraph:
+    """Of a model of its own, which is as those of `make` are; traced once."""
+    return trace(*make(name))

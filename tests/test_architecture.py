@@ -119,7 +119,6 @@ WITH_TORCH = (
     "demo_summary",
     "encoding",
     "export_job",
-    "feature_extractors",
     "models",
     "search_job",
     "tokenizers",

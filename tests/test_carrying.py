@@ -1,5 +1,6 @@
 """Going on with another teacher: the body computes what it did, the head is the new teacher's in the same space."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -16,17 +17,22 @@ from edgefold.students import Student
 PLAN = Plan([Project("hidden", 12), Select("ffn", 16), Select("heads", 2)])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def build(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> Callable[..., Student]:
-    """A student with all that is trained moved away from where it started."""
+    """A student with all that is trained moved away from where it started; a copy, where it has been built before."""
+    built: dict[str, Student] = {}
 
     def make(mode: str, teacher: Any = None, plan: Plan = PLAN) -> Student:
+        if teacher is None and mode in built:
+            return copy.deepcopy(built[mode])
         batches = [text_batch(8, 9, seed) for seed in range(2)]
         student = build_student(teacher or make_bert(), plan, batches[0], batches, mode, start="pca")
         torch.manual_seed(1)
         with torch.no_grad():
             for parameter in student.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)
+        if teacher is None:
+            built[mode] = copy.deepcopy(student.eval())
         return student.eval()
 
     return make

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from edgefold.budget.blank_students import blank_student
+from edgefold.budget.blank_students import BlankStudents
 from edgefold.budget.choices import distinct, find_choices, random_sizes, to_plan
 from edgefold.dimensions import trace
 from edgefold.plans import DropLayers, Plan, Project, Select
@@ -23,14 +23,15 @@ def test_sizes_become_a_plan_of_few_steps_that_builds(
     make_bert: Callable[..., Any], text_batch: Callable[..., Any]
 ) -> None:
     teacher, inputs = make_bert(), text_batch()
-    choices = find_choices(trace(teacher, inputs))
+    graph = trace(teacher, inputs)
+    choices, students = find_choices(graph), BlankStudents(teacher, inputs, graph=graph)
     full = {each.dimension: each.sizes[-1] for each in choices}
     assert to_plan(choices, full).steps == []
     third = {**full, "hidden": 16, "ffn.0": 24, "ffn.1": 24, "heads.0": 1}
     assert to_plan(choices, third) == Plan([Project("hidden", 16), Select("heads.0", 1), Select("ffn", 24)])
     assert to_plan(choices, full, [DropLayers(every=2)]) == Plan([DropLayers(every=2)])
     for sizes in islice(random_sizes(choices, seed=3), 4):
-        blank_student(teacher, to_plan(choices, sizes), inputs)
+        students.build(to_plan(choices, sizes))
 
 
 def test_random_sizes_are_those_of_their_seed_and_both_alike_and_uneven(

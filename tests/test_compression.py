@@ -1,19 +1,16 @@
 """The job end to end on a tiny teacher: what it leaves, what it refuses, and that a kill loses nothing."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from killed_jobs import kill_in_training
 
 from edgefold.checkpoints import load_student
 from edgefold.compression import compress
+from edgefold.compression_results import CompressionResult
 from edgefold.errors import InputError
 from edgefold.penalty_settings import PenaltyEntry
 from edgefold.recipe_objective import ContrastSettings, ObjectiveSettings
@@ -24,26 +21,31 @@ from edgefold.recipes import Recipe, check_recipe, load_recipe
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recipe(job: Path) -> Recipe:
     return load_recipe(job / "recipe.yaml")
+
+
+@pytest.fixture(scope="module")
+def result(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> CompressionResult:
+    """What the recipe makes."""
+    return compress(recipe, tmp_path_factory.mktemp("result") / "student")
 
 
 def changed(recipe: Recipe, **training: object) -> Recipe:
     return recipe.model_copy(update={"training": recipe.training.model_copy(update=training)})
 
 
-def test_the_folder_is_an_ordinary_checkpoint_with_its_history(recipe: Recipe, tmp_path: Path) -> None:
+def test_the_folder_is_an_ordinary_checkpoint_with_its_history(recipe: Recipe, result: CompressionResult) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    result = compress(recipe, tmp_path / "student")
     model = AutoModelForSequenceClassification.from_pretrained(result.student)
     assert model.config.hidden_size == 12
     assert AutoTokenizer.from_pretrained(result.student)("worda wordb")["input_ids"]
     assert load_recipe(result.student / "recipe.yaml") == recipe
     assert json.loads((result.student / "metrics.json").read_text())["fold_error"] <= 1e-5
     assert [d["name"] for d in result.dimensions][:1] == ["hidden"]
-    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+    assert [path.name for path in result.student.parent.iterdir()] == ["student"]
 
 
 def test_layers_are_dropped_and_shared_and_the_vocabulary_is_trimmed(job: Path, recipe: Recipe, tmp_path: Path) -> None:
@@ -106,9 +108,10 @@ def test_every_term_is_learned_from_teacher_outputs_on_disk(recipe: Recipe, tmp_
         compress(shorter, tmp_path / "c")
 
 
-def test_the_same_seed_gives_the_same_student(recipe: Recipe, tmp_path: Path) -> None:
-    results = [compress(changed(recipe, seed=seed), tmp_path / name) for seed, name in ((1, "a"), (1, "b"), (2, "c"))]
-    a, b, c = ((result.student / "model.safetensors").read_bytes() for result in results)
+def test_the_same_seed_gives_the_same_student(recipe: Recipe, result: CompressionResult, tmp_path: Path) -> None:
+    seed = recipe.training.seed
+    others = [compress(changed(recipe, seed=s), tmp_path / name) for s, name in ((seed, "b"), (seed + 1, "c"))]
+    a, b, c = ((each.student / "model.safetensors").read_bytes() for each in (result, *others))
     assert a == b
     assert a != c
 
@@ -125,23 +128,15 @@ def test_outputs_and_unfinished_runs_are_not_overwritten(recipe: Recipe, tmp_pat
 
 def test_a_killed_run_resumes_to_the_same_student(recipe: Recipe, job: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle of training; --resume ends where the undisturbed run ends."""
-    long = changed(recipe, epochs=40, checkpoint_steps=5, batch_size=4)
+    long = changed(recipe, epochs=2, checkpoint_steps=5, batch_size=4)
     undisturbed = compress(long, tmp_path / "undisturbed")
-    script = (
-        "import sys; from edgefold.compression import compress; from edgefold.recipes import load_recipe\n"
-        "compress(load_recipe(sys.argv[1]), sys.argv[2])"
-    )
     stored = job / "long.yaml"
     from edgefold.recipes import dump_recipe
 
     dump_recipe(long, stored)
-    process = subprocess.Popen([sys.executable, "-c", script, str(stored), str(tmp_path / "killed")])
+    kill_in_training(stored, tmp_path / "killed", step=13)
     checkpoints = tmp_path / ".killed.unfinished" / "checkpoints"
-    deadline = time.monotonic() + 120
-    while not list(checkpoints.glob("checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    assert {path.name for path in checkpoints.iterdir()} == {"checkpoint-5", "checkpoint-10"}
     assert not (tmp_path / "killed").exists()
     with pytest.raises(InputError, match="go on with --resume"):
         compress(long, tmp_path / "killed")

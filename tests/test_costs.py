@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgefold.budget.blank_students import blank_student
+from edgefold.budget.blank_students import BlankStudents
 from edgefold.budget.costs import CostCounter
 from edgefold.dimensions import trace
 from edgefold.plans import DropLayers, LowRank, Plan, Project, Select
@@ -26,7 +26,7 @@ def test_predicted_costs_are_those_of_the_built_student(
     name: str, make_bert: Callable[..., Any], text_batch: Callable[..., Any]
 ) -> None:
     inputs = text_batch(4, 9)
-    student = blank_student(make_bert(), Plan(PLANS[name]), inputs, batch=3)
+    student = BlankStudents(make_bert(), inputs, batch=3).build(Plan(PLANS[name]))
     assert student.cost == CostCounter(trace(student.module, inputs), batch=3).count()
     assert student.cost.parameters == sum(parameter.numel() for parameter in student.module.parameters())
 

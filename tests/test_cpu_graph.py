@@ -11,7 +11,8 @@ import onnx_ir
 import onnxruntime
 import pytest
 
-from edgefold.exporters import export_onnx
+from edgefold.artifacts import Artifact
+from edgefold.exporters import export_onnx, quantize_onnx
 from edgefold.exporters.cpu_graph import keep_layer_norms_apart
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20]>\n'
@@ -44,13 +45,18 @@ def test_only_the_addition_before_a_layer_norm_is_rewritten() -> None:
         np.testing.assert_allclose(left, right, rtol=0, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def fp32(
+    make_bert: Callable[..., Any], text_batch: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Artifact:
+    return export_onnx(make_bert().float(), text_batch(), tmp_path_factory.mktemp("fp32") / "out")
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_onnx_runtime_leaves_the_layer_norms_of_a_transformer_apart(
-    make_bert: Callable[..., Any], text_batch: Callable[..., Any], tmp_path: Path, precision: Any
+    fp32: Artifact, tmp_path: Path, precision: str
 ) -> None:
-    artifact = export_onnx(
-        make_bert().float(), text_batch(), tmp_path / "out", precision=precision, quantization="dynamic"
-    )
+    artifact = fp32 if precision == "fp32" else quantize_onnx(fp32, tmp_path / "out", quantization="dynamic")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")

@@ -54,7 +54,7 @@ def assert_same(one: nn.Module, other: nn.Module, inputs: dict[str, Tensor]) -> 
 def test_what_died_is_cut_out_of_the_folded_student(name: str) -> None:
     """Unread, never written, or both: in turn."""
     teacher, inputs = families.make(name)
-    student = build_student(teacher, Plan([]), inputs, [inputs])
+    student = build_student(teacher, Plan([]), inputs, [inputs], graph=families.graph_of(name))
     graph, ways = trace(student.module, inputs), cycle(("readers", "writers", "all"))
     for dimension, coordinates in DEAD[name].items():
         for coordinate in coordinates:

@@ -161,7 +161,7 @@ def test_coordinates_that_nobody_reads_are_selected_away_without_a_trace(
         for parameter, axis in readers.items():
             places = copies(graph.layouts[parameter][axis], dimension)[dead].reshape(-1)
             dict(model.named_parameters())[parameter].index_fill_(axis, places, 0)
-    student = build_student(model, Plan([Select(dimension, size - size // 2)]), inputs, [inputs])
+    student = build_student(model, Plan([Select(dimension, size - size // 2)]), inputs, [inputs], graph=graph)
     torch.testing.assert_close(first_output(student, inputs), first_output(model, inputs), rtol=1e-10, atol=1e-10)
 
 
@@ -184,7 +184,7 @@ def test_a_low_rank_stream_is_projected_without_a_trace() -> None:
     model, inputs = Stream().double().eval(), {"x": torch.randn(64, 6, dtype=torch.float64)}
     graph = trace(model, inputs)
     assert (graph["hidden"].kind, graph["hidden"].size) == ("linear", 16)
-    student = build_student(model, Plan([Project("hidden", 6)]), inputs, [inputs])
+    student = build_student(model, Plan([Project("hidden", 6)]), inputs, [inputs], graph=graph)
     torch.testing.assert_close(first_output(student, inputs), first_output(model, inputs), rtol=1e-9, atol=1e-9)
 
 
@@ -204,13 +204,14 @@ def test_an_operator_without_a_rule_is_named_with_its_place() -> None:
     assert "no rule for fft" in dimension.reason
     assert "test_families.py" in dimension.reason
     with pytest.raises(InputError, match=r"is fixed \(.*no rule for fft"):
-        build_student(model, Plan([Select(dimension.name, 4)]), inputs, [inputs])
+        build_student(model, Plan([Select(dimension.name, 4)]), inputs, [inputs], graph=graph)
 
 
 def test_a_traced_student_with_weights_of_its_own_is_copied_and_folded() -> None:
     """Raw parameters stand at the root of a traced graph, which fx copies by name."""
     model, inputs = make("fused")
-    student = build_student(model, Plan(halved(trace(model, inputs), "value_dim")), inputs, [inputs], "all")
+    graph = trace(model, inputs)
+    student = build_student(model, Plan(halved(graph, "value_dim")), inputs, [inputs], "all", graph=graph)
     assert isinstance(student.module, GraphModule)
     perturb(student)
     expected = first_output(student, inputs)

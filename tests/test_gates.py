@@ -35,7 +35,8 @@ def gated(
 ) -> tuple[Student, dict[str, Tensor]]:
     teacher, inputs = families.make(name)
     settings = Gates(WHERE[name], **{"keep": 0.5, "multiple_of": 1, **fields})
-    return build_student(teacher, plan or Plan([]), inputs, [inputs], mode, gates=settings), inputs
+    graph = families.graph_of(name)
+    return build_student(teacher, plan or Plan([]), inputs, [inputs], mode, graph=graph, gates=settings), inputs
 
 
 def shuffled(student: Student, seed: int = 0) -> Student:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
+from edgefold.budget.blank_students import BlankStudents
 from edgefold.budget.latency_tables import LatencyTable, Timing, measure_plans
 from edgefold.errors import InputError
 from edgefold.plans import Plan, Select
@@ -34,12 +35,12 @@ class Clock:
 def test_a_killed_run_goes_on_where_it_was(
     tmp_path: Path, make_bert: Callable[..., Any], text_batch: Callable[..., Any]
 ) -> None:
-    path, teacher, inputs = tmp_path / "table.json", make_bert(), text_batch()
+    path, students = tmp_path / "table.json", BlankStudents(make_bert(), text_batch())
     with pytest.raises(KeyboardInterrupt):
-        measure_plans(teacher, PLANS, inputs, Clock(fails_at=2), key=KEY, path=path)
+        measure_plans(students, PLANS, Clock(fails_at=2), key=KEY, path=path)
     assert len(LatencyTable.model_validate_json(path.read_text()).entries) == 2
     again = Clock()
-    table = measure_plans(teacher, PLANS, inputs, again, key=KEY, path=path)
+    table = measure_plans(students, PLANS, again, key=KEY, path=path)
     assert (again.measured, len(table.entries)) == (2, 4)
     assert [entry.plan for entry in table.entries] == [plan.to_dicts() for plan in PLANS]
 
@@ -47,7 +48,7 @@ def test_a_killed_run_goes_on_where_it_was(
 def test_a_slow_moment_strikes_student_and_teacher_alike(
     make_bert: Callable[..., Any], text_batch: Callable[..., Any]
 ) -> None:
-    table = measure_plans(make_bert(), PLANS, text_batch(), Clock(), key=KEY)
+    table = measure_plans(BlankStudents(make_bert(), text_batch()), PLANS, Clock(), key=KEY)
     per_parameter = [table.seconds(entry) / entry.cost.parameters for entry in table.entries]
     assert per_parameter == pytest.approx([per_parameter[0]] * len(PLANS))
     assert table.fit().median_error < 0.01  # parameters are a sum of the terms where only the neurons change
@@ -56,10 +57,10 @@ def test_a_slow_moment_strikes_student_and_teacher_alike(
 def test_measurements_of_another_device_are_refused(
     tmp_path: Path, make_bert: Callable[..., Any], text_batch: Callable[..., Any]
 ) -> None:
-    path = tmp_path / "table.json"
-    measure_plans(make_bert(), PLANS[:1], text_batch(), Clock(), key=KEY, path=path)
+    path, students = tmp_path / "table.json", BlankStudents(make_bert(), text_batch())
+    measure_plans(students, PLANS[:1], Clock(), key=KEY, path=path)
     with pytest.raises(InputError, match=r"another device.*'here'.*'there'"):
-        measure_plans(make_bert(), PLANS, text_batch(), Clock(), key={**KEY, "device": "there"}, path=path)
+        measure_plans(students, PLANS, Clock(), key={**KEY, "device": "there"}, path=path)
     path.write_text("{")
     with pytest.raises(InputError, match="no latency table"):
-        measure_plans(make_bert(), PLANS, text_batch(), Clock(), key=KEY, path=path)
+        measure_plans(students, PLANS, Clock(), key=KEY, path=path)

@@ -111,7 +111,7 @@ def test_the_opset_is_the_one_that_was_asked_for(tmp_path: Path, opset: int) -> 
 
 @pytest.fixture
 def bert(make_bert: Make) -> nn.Module:
-    model: nn.Module = make_bert().float()
+    model: nn.Module = make_bert(num_hidden_layers=1).float()
     return model
 
 
@@ -135,7 +135,7 @@ def test_a_transformer_takes_every_batch_and_sequence_with_padding(
 def test_a_folded_student_is_exported_and_an_unfolded_one_refused(
     make_bert: Make, text_batch: Make, tmp_path: Path
 ) -> None:
-    teacher = make_bert().float()
+    teacher = make_bert(num_hidden_layers=1).float()
     plan = Plan([Project("hidden", 16)])
     student = build_student(teacher, plan, text_batch(), calibration=[text_batch(seed=1)]).eval()
     with pytest.raises(InputError, match=r"call edgefold\.fold\(student\) first"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import make
+from families import graph_of, make
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
@@ -35,7 +35,7 @@ def terms(student: nn.Module, teacher: nn.Module, objective: Objective, inputs: 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "mistral", "vit"])
 def test_a_student_at_full_size_misses_nothing(family: str) -> None:
     teacher, inputs = make(family)
-    student = build_student(teacher, Plan([Project("hidden", 24)]), inputs, [inputs])
+    student = build_student(teacher, Plan([Project("hidden", 24)]), inputs, [inputs], graph=graph_of(family))
     found = terms(student, teacher, EVERYTHING, inputs)
     assert set(found) == {"logits", "hidden", "attention", "relations", "embeddings", "cosine"}
     assert max(found.values()) < 1e-12
@@ -60,9 +60,11 @@ def test_another_student_misses_something_in_every_term(family: str) -> None:
 
 def test_a_traced_student_is_compared_through_its_taps_and_folds_without_them() -> None:
     model, inputs = make("literals")
-    student = build_student(model, Plan([Project("hidden", 24)]), inputs, [inputs])
-    whole = build_student(model, Plan([Select("heads", 4)]), inputs, [inputs])
-    traced = build_student(model, Plan([Project("hidden", 12), Select("heads", 2)]), inputs, [inputs])
+    student = build_student(model, Plan([Project("hidden", 24)]), inputs, [inputs], graph=graph_of("literals"))
+    whole = build_student(model, Plan([Select("heads", 4)]), inputs, [inputs], graph=graph_of("literals"))
+    traced = build_student(
+        model, Plan([Project("hidden", 12), Select("heads", 2)]), inputs, [inputs], graph=graph_of("literals")
+    )
     assert isinstance(traced.module, GraphModule)
     assert [match.teacher_module for match in traced.matches] == ["inner", "o"]
     taps = ["inner.edgefold_tap", "o.edgefold_tap"]
@@ -81,7 +83,9 @@ def test_what_a_tap_sees_is_what_the_folded_module_computes() -> None:
     from edgefold.distillation import captured_outputs
 
     model, inputs = make("literals")
-    traced = build_student(model, Plan([Project("hidden", 12), Select("heads", 2)]), inputs, [inputs], "all").eval()
+    traced = build_student(
+        model, Plan([Project("hidden", 12), Select("heads", 2)]), inputs, [inputs], "all", graph=graph_of("literals")
+    ).eval()
     with captured_outputs(traced.module, ["inner.edgefold_tap"]) as values:
         traced(**inputs)
     composed = traced.composed()
@@ -91,7 +95,9 @@ def test_what_a_tap_sees_is_what_the_folded_module_computes() -> None:
 
 def test_a_selected_dimension_is_compared_where_it_was_selected() -> None:
     model, inputs = make("perceptron")
-    student = build_student(model, Plan([Select("linear.0", 6)]), inputs, [inputs], start="pca")
+    student = build_student(
+        model, Plan([Select("linear.0", 6)]), inputs, [inputs], start="pca", graph=graph_of("perceptron")
+    )
     (match,) = [match for match in student.matches if match.dimension == "linear.0"]
     values = torch.arange(12.0).expand(2, 12)
     assert torch.equal(student.mapped(values, "linear.0")[0], student.selections["linear.0"].float())
@@ -101,7 +107,7 @@ def test_a_selected_dimension_is_compared_where_it_was_selected() -> None:
 
 def test_attention_is_held_against_the_heads_that_were_kept() -> None:
     teacher, inputs = make("bert")
-    student = build_student(teacher, Plan([Select("heads", 2)]), inputs, [inputs], start="pca")
+    student = build_student(teacher, Plan([Select("heads", 2)]), inputs, [inputs], start="pca", graph=graph_of("bert"))
     objective = Objective(0, 0, 0, attention=1)
     pairs = find_pairs(student, teacher, objective).maps
     assert [(pair.student, pair.teacher) for pair in pairs] == [(0, 0), (1, 1)]
@@ -114,14 +120,14 @@ def test_attention_is_held_against_the_heads_that_were_kept() -> None:
 
 def test_heads_of_grouped_queries_are_counted_through() -> None:
     teacher, inputs = make("llama")  # three groups of two queries
-    student = build_student(teacher, Plan([Select("heads", 2)]), inputs, [inputs], start="pca")
+    student = build_student(teacher, Plan([Select("heads", 2)]), inputs, [inputs], start="pca", graph=graph_of("llama"))
     groups = student.selections["heads.0"].tolist()
     assert student.attentions[0].heads == tuple(2 * group + query for group in groups for query in range(2))
 
 
 def test_queries_keys_and_values_are_found_side_by_side() -> None:
     teacher, inputs = make("gpt2")
-    student = build_student(teacher, Plan([Select("heads", 2)]), inputs, [inputs])
+    student = build_student(teacher, Plan([Select("heads", 2)]), inputs, [inputs], graph=graph_of("gpt2"))
     parts = student.attentions[1].parts
     place = "transformer.h.1.attn.c_attn"
     assert [mine for mine, _ in parts] == [Part(place, i, i + 16) for i in (0, 16, 32)]
@@ -168,7 +174,7 @@ def test_models_made_apart_are_compared_layer_by_layer(make_residual_stack: Call
 
 def test_the_last_hidden_state_is_contrasted_unless_another_is_named() -> None:
     teacher, inputs = make("bert")
-    student = build_student(teacher, Plan([Project("hidden", 16)]), inputs, [inputs])
+    student = build_student(teacher, Plan([Project("hidden", 16)]), inputs, [inputs], graph=graph_of("bert"))
     last = "bert.encoder.layer.1.output.LayerNorm"
     assert find_pairs(student, teacher, Objective(contrastive=1)).contrast == (Pair(last, last, "hidden"),)
     named = Objective(contrastive=1, contrast=Contrast(at="bert.pooler"))

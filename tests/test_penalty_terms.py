@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,10 @@ from edgefold.distillation import Objective
 from edgefold.errors import InputError
 from edgefold.folding import fold
 from edgefold.penalties import L1, L2, ActivationL1, ElasticNet, GroupLasso, NuclearNorm, Orthogonality, Penalty
-from edgefold.plans import Plan, Project, Select
-from edgefold.student_building import build_student
 from edgefold.students import Student
 from edgefold.training import CompressionTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-PLAN = Plan([Project("hidden", 16), Select("ffn", 24), Select("heads", 2)])
 
 
 @pytest.fixture
@@ -55,12 +53,14 @@ def make_trainer(
     return CompressionTrainer(student, teacher=teacher, objective=objective, args=arguments_, train_dataset=rows)
 
 
-def make_student(teacher: Any, text_batch: Callable[..., Any], mode: str = "weights") -> Student:
-    return build_student(teacher, PLAN, text_batch(), [text_batch(8)], mode)
+@pytest.fixture
+def make_student(make_bert_student: Callable[..., Any]) -> Callable[..., Student]:
+    """A factory of the teacher's students by mode."""
+    return partial(make_bert_student, dtype=torch.float32)
 
 
 def test_smooth_penalties_are_terms_of_the_loss_in_every_mode(
-    teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+    teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
 ) -> None:
     smooth = (
         L1(1e-4, proximal=False),
@@ -74,7 +74,7 @@ def test_smooth_penalties_are_terms_of_the_loss_in_every_mode(
     )
     names = ("l1", "l1_2", "l2", "elastic_net", "nuclear_norm", "group_lasso", "group_lasso_2", "activation_l1")
     for mode in ("weights", "all", "projection"):
-        student = make_student(teacher, text_batch, mode)
+        student = make_student(mode)
         penalties = smooth if mode == "weights" else (*smooth, Orthogonality(0.1))
         trainer = make_trainer(student, teacher, rows, tmp_path, *penalties, max_steps=2)
         trainer.train()
@@ -86,10 +86,10 @@ def test_smooth_penalties_are_terms_of_the_loss_in_every_mode(
 
 
 def test_the_groups_of_a_dimension_are_its_norms(
-    teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+    teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
 ) -> None:
     """Of the composed weights, in mode all as well: the value is the sum over neurons by hand."""
-    student = make_student(teacher, text_batch, "all")
+    student = make_student("all")
     trainer = make_trainer(student, teacher, rows, tmp_path, GroupLasso(1.0, "ffn.0", proximal=False))
     (value,) = trainer.penalties.values(student, {}, {}).values()
     layer = student.module.bert.encoder.layer[0]
@@ -99,9 +99,9 @@ def test_the_groups_of_a_dimension_are_its_norms(
 
 
 def test_activations_at_padding_do_not_count(
-    teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+    teacher: Any, rows: Any, text_batch: Callable[..., Any], make_student: Callable[..., Student], tmp_path: Path
 ) -> None:
-    student = make_student(teacher, text_batch)
+    student = make_student()
     trainer = make_trainer(student, teacher, rows, tmp_path, ActivationL1(2.0, "*layer.0.intermediate"))
     output = torch.randn(4, 9, 5)
     (path,) = trainer.penalties.paths
@@ -110,8 +110,10 @@ def test_activations_at_padding_do_not_count(
     torch.testing.assert_close(value, 2 * kept.abs().mean())
 
 
-def test_neurons_and_heads_die_whole(teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path) -> None:
-    student = make_student(teacher, text_batch)
+def test_neurons_and_heads_die_whole(
+    teacher: Any, rows: Any, text_batch: Callable[..., Any], make_student: Callable[..., Student], tmp_path: Path
+) -> None:
+    student = make_student()
     penalties = (GroupLasso(2e-3, "ffn"), GroupLasso(3e-3, "heads"))
     arguments = {"max_steps": 60, "learning_rate": 3e-3}
     trainer = make_trainer(student, teacher, rows, tmp_path, *penalties, **arguments)
@@ -134,8 +136,10 @@ def test_neurons_and_heads_die_whole(teacher: Any, rows: Any, text_batch: Callab
         assert 0 < dead < 2 * graph.match(family)[0].size, family
 
 
-def test_ranks_drop_and_weights_vanish(teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path) -> None:
-    student = make_student(teacher, text_batch)
+def test_ranks_drop_and_weights_vanish(
+    teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
+) -> None:
+    student = make_student()
     penalties = (NuclearNorm(3e-2, "intermediate", every=4), L1(1e-3, "query"))
     make_trainer(student, teacher, rows, tmp_path, *penalties, max_steps=42, learning_rate=3e-3).train()
     layer = student.module.bert.encoder.layer[0]
@@ -146,9 +150,9 @@ def test_ranks_drop_and_weights_vanish(teacher: Any, rows: Any, text_batch: Call
 
 
 def test_gradient_accumulation_takes_one_proximal_step(
-    teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+    teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
 ) -> None:
-    start, weights = make_student(teacher, text_batch), []
+    start, weights = make_student(), []
     for arguments in (
         {"per_device_train_batch_size": 8},
         {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
@@ -161,9 +165,9 @@ def test_gradient_accumulation_takes_one_proximal_step(
 
 
 def test_a_killed_run_resumes_to_the_same_zeros(
-    teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+    teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
 ) -> None:
-    start = make_student(teacher, text_batch)
+    start = make_student()
     penalties = (GroupLasso(2e-3, "ffn"), NuclearNorm(1e-2, "query", every=3))
     saving = {"save_strategy": "steps", "save_steps": 4, "max_steps": 10, "learning_rate": 3e-3}
     whole = make_trainer(copy.deepcopy(start), teacher, rows, tmp_path / "whole", *penalties, **saving)
@@ -187,8 +191,10 @@ def test_a_plain_module_is_penalised_by_rows(teacher: Any, rows: Any, tmp_path: 
     assert not teacher.classifier.weight.any()
 
 
-def test_what_does_not_go_is_said(teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path) -> None:
-    composed, own = make_student(teacher, text_batch, "all"), make_student(teacher, text_batch)
+def test_what_does_not_go_is_said(
+    teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
+) -> None:
+    composed, own = make_student("all"), make_student()
     with pytest.raises(InputError, match=r"cannot take proximal steps on bert.* composed anew in every step. Build"):
         make_trainer(composed, teacher, rows, tmp_path, L1(0.1))
     with pytest.raises(InputError, match=r"Orthogonality needs trained projections: a student with a Project step"):

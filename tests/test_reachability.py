@@ -1,8 +1,6 @@
 """Two processes under DistributedDataParallel are one process with the joint batch, in every mode of training."""
 
 import copy
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -11,13 +9,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from two_processes import run_two
 
-from edgefold.plans import Plan, Project, Select
 from edgefold.reachability import keep_reachable
-from edgefold.student_building import build_student
 from edgefold.students import MODES, Student
 
-PLAN = Plan([Project("hidden", 16), Select("ffn", 24), Select("heads", 2)])
 CASES = [
     f"{mode}-{'search' if search else 'all'}-{'hidden' if hidden else 'outputs'}-{'held' if held else 'each'}"
     for mode, search, hidden, held in product(MODES, (False, True), (False, True), (False, True))
@@ -49,9 +45,10 @@ WORKER = f"""{TRAIN}
 import sys
 from torch.nn.parallel import DistributedDataParallel
 
-rank, folder, cases = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+folder, cases = sys.argv[1], sys.argv[2:]
 torch.set_num_threads(1)
-torch.distributed.init_process_group("gloo", f"file://{{folder}}/meeting", rank=rank, world_size=2)
+torch.distributed.init_process_group("gloo")
+rank = torch.distributed.get_rank()
 batches, target = torch.load(f"{{folder}}/data.pt")
 halves = [{{name: value[2 * rank : 2 * rank + 2] for name, value in batch.items()}} for batch in batches]
 for case in cases:
@@ -67,28 +64,16 @@ torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("processes")
-
-
-@pytest.fixture
-def trained(folder: Path, make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> Path:
-    """The folder with the students, the data, and what two processes made of each case; made once."""
-    if (folder / "data.pt").exists():
-        return folder
-    teacher = make_bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, make_bert_student: Callable[..., Any], text_batch: Callable[..., Any]
+) -> Path:
+    """The folder with the students, the data, and what two processes made of each case."""
+    folder = tmp_path_factory.mktemp("processes")
     for mode in MODES:
-        torch.save(build_student(teacher, PLAN, text_batch(), [text_batch(8)], mode).train(), folder / f"{mode}.pt")
+        torch.save(make_bert_student(mode).train(), folder / f"{mode}.pt")
     batches, target = [text_batch(4, 9, seed) for seed in range(3)], torch.randn(5, 24, dtype=torch.float64)
     torch.save((batches, target), folder / "data.pt")
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(rank), str(folder), *CASES], stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=300)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], "\n".join(errors)
+    run_two(WORKER, folder, *CASES)
     return folder
 
 

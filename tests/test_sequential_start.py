@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgefold.dimensions import trace
+from edgefold.dimensions import DimensionGraph, trace
 from edgefold.distillation import captured_outputs
 from edgefold.errors import InputError
 from edgefold.plans import LowRank, Plan, Project, Select
@@ -67,10 +67,10 @@ def error(student: Student, teacher: nn.Module, batch: Any) -> float:
 
 @pytest.mark.parametrize("plan", [[Project("hidden", 24)], [Select("ffn", 40), Select("heads", 3)], []])
 def test_at_full_size_it_changes_nothing(
-    plan: list[Any], make_bert: Callable[..., Any], text_batch: Callable[..., Any]
+    plan: list[Any], make_bert: Callable[..., Any], bert_graph: DimensionGraph, text_batch: Callable[..., Any]
 ) -> None:
     teacher, batches = make_bert(), [text_batch(8, 12, 3), text_batch(8, 7, 4)]
-    student = build_student(teacher, Plan(plan), text_batch(), batches, start="sequential")
+    student = build_student(teacher, Plan(plan), text_batch(), batches, start="sequential", graph=bert_graph)
     for name, value in teacher.named_parameters():
         torch.testing.assert_close(student.module.get_parameter(name), value, rtol=1e-8, atol=1e-8)
 
@@ -102,12 +102,13 @@ def stream_errors(student: Student, teacher: nn.Module, paths: list[str], batch:
 
 
 def test_the_stream_of_a_bert_is_nowhere_further_from_the_teacher(
-    make_bert: Callable[..., Any], text_batch: Callable[..., Any]
+    make_bert: Callable[..., Any], bert_graph: DimensionGraph, text_batch: Callable[..., Any]
 ) -> None:
     teacher, batch = make_bert(), text_batch(64, 12, 3)
     paths = [f"bert.encoder.layer.{i}.{part}.LayerNorm" for i in (0, 1) for part in ("attention.output", "output")]
     plain, student = (
-        build_student(teacher, Plan(SMALL), batch, [batch], start=start) for start in ("pca", "sequential")
+        build_student(teacher, Plan(SMALL), batch, [batch], start=start, graph=bert_graph)
+        for start in ("pca", "sequential")
     )
     errors = (stream_errors(model, teacher, paths, batch) for model in (student, plain))
     assert all(a < b for a, b in zip(*errors, strict=True))
@@ -132,10 +133,15 @@ def test_every_step_lowers_its_own_error() -> None:
     assert all(f["error_after"] <= f["error_before"] * (1 + 1e-9) for *_, f in figures)
 
 
-def test_masked_positions_have_no_influence(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
+def test_masked_positions_have_no_influence(
+    make_bert: Callable[..., Any], bert_graph: DimensionGraph, text_batch: Callable[..., Any]
+) -> None:
     batch, other = text_batch(8, 12, 3), text_batch(8, 12, 3)
     other["input_ids"] = torch.where(other["attention_mask"] == 1, other["input_ids"], 7)
-    students = [build_student(make_bert(), Plan(SMALL), text_batch(), [b], start="sequential") for b in (batch, other)]
+    students = [
+        build_student(make_bert(), Plan(SMALL), text_batch(), [b], start="sequential", graph=bert_graph)
+        for b in (batch, other)
+    ]
     for (name, a), (_, b) in zip(*(student.module.named_parameters() for student in students), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9, msg=name)
 
@@ -224,10 +230,15 @@ def test_the_kernels_of_convolutions_keep_their_start_and_their_biases_do_not() 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_modes_keep_what_is_composed(mode: str, make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
+def test_modes_keep_what_is_composed(
+    mode: str, make_bert: Callable[..., Any], bert_graph: DimensionGraph, text_batch: Callable[..., Any]
+) -> None:
     batch = text_batch(16, 12, 3)
     plan = Plan([Project("hidden", 16), LowRank("*pooler.dense", 4)])
-    plain, student = (build_student(make_bert(), plan, batch, [batch], mode, start=s) for s in ("pca", "sequential"))
+    plain, student = (
+        build_student(make_bert(), plan, batch, [batch], mode, start=start, graph=bert_graph)
+        for start in ("pca", "sequential")
+    )
     for name, value in plain.composed().items():
         assert torch.equal(value, student.composed()[name])
     norm = "bert.encoder.layer.1.output.LayerNorm.weight"

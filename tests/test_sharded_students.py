@@ -1,20 +1,15 @@
 """A student sharded over two processes by FSDP2 (`fully_shard`) trains as the whole one does, in every mode."""
 
 import copy
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from test_trainer_processes import free_port
+from two_processes import run_two
 
 from edgefold.folding import fold
-from edgefold.plans import Plan, Project, Select
-from edgefold.student_building import build_student
 
 TRAIN = """
 import torch
@@ -67,33 +62,14 @@ MODES = ("weights", "all", "projection")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sharded")
-
-
-@pytest.fixture
-def trained(folder: Path, make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> Path:
-    """The folder with what goes into each mode and what two processes made of it; made once."""
-    if (folder / "weights.pt").exists():
-        return folder
-    teacher = make_bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    plan = Plan([Project("hidden", 16), Select("ffn", 24), Select("heads", 2)])
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, make_bert_student: Callable[..., Any], text_batch: Callable[..., Any]
+) -> Path:
+    """The folder with what goes into each mode and what two processes made of it."""
+    folder = tmp_path_factory.mktemp("sharded")
     for mode in MODES:
-        student = build_student(teacher, plan, text_batch(), [text_batch(8)], mode)
-        torch.save((student, text_batch(4, 9)), folder / f"{mode}.pt")
-    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(folder), *MODES],
-            env={**os.environ, **where, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=600)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], "\n".join(errors)
+        torch.save((make_bert_student(mode), text_batch(4, 9)), folder / f"{mode}.pt")
+    run_two(WORKER, folder, *MODES)
     return folder
 
 

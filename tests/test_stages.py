@@ -1,16 +1,12 @@
 """Stages: the student goes from round to round, over tasks and sizes, and a kill in a later one loses nothing."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from killed_jobs import kill_in_training
 from task_jobs import PLAN, SIZES, TRAINING, make_tokenizer, write_stages
 
 from edgefold.compression import compress
@@ -81,22 +77,12 @@ def test_sizes_fall_from_stage_to_stage(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_kill_in_the_second_stage_loses_nothing(folder: Path, tmp_path: Path) -> None:
     """SIGKILL after a checkpoint of the second stage; --resume ends at the same loss and the same weights."""
-    fine = "  - {name: fine-tuning, training: {epochs: 6, checkpoint_steps: 3}}\n"
+    fine = "  - {name: fine-tuning, training: {epochs: 2, checkpoint_steps: 3}}\n"
     job = recipe(folder, PRE_TRAINING + fine)
     undisturbed = compress(job, tmp_path / "undisturbed")
-    script = (
-        "import sys; from edgefold.compression import compress; from edgefold.recipes import load_recipe\n"
-        "compress(load_recipe(sys.argv[1]), sys.argv[2])"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, str(folder / "recipe.yaml"), str(tmp_path / "killed")])
+    kill_in_training(folder / "recipe.yaml", tmp_path / "killed", step=7, stage="fine-tuning train")
     stages = tmp_path / ".killed.unfinished" / "stages"
-    deadline = time.monotonic() + 300
-    while not list(stages.glob("fine-tuning/checkpoints/checkpoint-*/trainer_state.json")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    assert list(stages.glob("fine-tuning/checkpoints/checkpoint-6/trainer_state.json"))
     assert not (tmp_path / "killed").exists()
     assert (stages / "pre-training" / "figures.json").is_file()
     seen: list[str] = []

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgefold.dimensions import trace
+from edgefold.dimensions import DimensionGraph, trace
 from edgefold.errors import InputError
 from edgefold.folding import fold
 from edgefold.plans import LowRank, Plan, Project, Select
@@ -30,20 +30,26 @@ def perturb(student: Student) -> None:
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
 
 
+@pytest.fixture(scope="module")
+def teacher(make_bert: Callable[..., Any]) -> Any:
+    """Students are built of it, and it stays as it is."""
+    return make_bert()
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("plan", BERT_PLANS.values(), ids=BERT_PLANS.keys())
 def test_fold_is_exact(
-    plan: list[Any], mode: str, make_bert: Callable[..., Any], text_batch: Callable[..., Any]
+    plan: list[Any], mode: str, teacher: Any, bert_graph: DimensionGraph, text_batch: Callable[..., Any]
 ) -> None:
-    student = build_student(make_bert(), Plan(plan), text_batch(), [text_batch(8, 11, 1)], mode)
+    student = build_student(teacher, Plan(plan), text_batch(), [text_batch(8, 11, 1)], mode, graph=bert_graph)
     perturb(student)
     batch = text_batch(3, 7, 2)
     difference = fold(student)(**batch).logits - student(**batch).logits
     assert difference.abs().max() <= 1e-12 * student(**batch).logits.abs().max()
 
 
-def test_fold_is_exact_in_float32(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
-    student = build_student(make_bert().float(), Plan(BERT_PLANS["uniform"]), text_batch(), [text_batch(8)], "all")
+def test_fold_is_exact_in_float32(make_bert_student: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
+    student = make_bert_student("all", torch.float32)
     perturb(student)
     expected = student(**text_batch()).logits
     assert (fold(student)(**text_batch()).logits - expected).abs().max() <= 1e-5 * expected.abs().max()
@@ -51,18 +57,18 @@ def test_fold_is_exact_in_float32(make_bert: Callable[..., Any], text_batch: Cal
 
 @pytest.mark.parametrize("plan", [[Project("hidden", 24)], [Select("ffn", 40), Select("heads", 3)], []])
 def test_full_size_changes_nothing(
-    plan: list[Any], make_bert: Callable[..., Any], text_batch: Callable[..., Any]
+    plan: list[Any], teacher: Any, bert_graph: DimensionGraph, text_batch: Callable[..., Any]
 ) -> None:
     """Up to the regression of the norms, which recovers their own scale and shift."""
-    teacher, batch = make_bert(), text_batch()
-    student = build_student(teacher, Plan(plan), batch, [text_batch(8, 12, 3)])
+    batch = text_batch()
+    student = build_student(teacher, Plan(plan), batch, [text_batch(8, 12, 3)], graph=bert_graph)
     torch.testing.assert_close(student(**batch).logits, teacher(**batch).logits, rtol=1e-9, atol=1e-9)
 
 
 def test_sizes_follow_the_plan_and_the_pooler_follows_the_configuration(
-    make_bert: Callable[..., Any], text_batch: Callable[..., Any]
+    make_bert_student: Callable[..., Any],
 ) -> None:
-    student = build_student(make_bert(), Plan(BERT_PLANS["uniform"]), text_batch(), [text_batch()])
+    student = make_bert_student()
     config = student.module.config
     assert (config.hidden_size, config.intermediate_size, config.num_attention_heads) == (16, 24, 2)
     assert student.structure.sizes["units.0"] == (24, 16)
@@ -78,10 +84,10 @@ def test_the_teacher_is_not_modified(make_bert: Callable[..., Any], text_batch: 
     assert teacher.config.hidden_size == 24
 
 
-def test_modes_train_what_they_say(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
+def test_modes_train_what_they_say(make_bert_student: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
     trained = {}
     for mode in MODES:
-        student = build_student(make_bert(), Plan(BERT_PLANS["uniform"]), text_batch(), [text_batch()], mode)
+        student = make_bert_student(mode)
         student(**text_batch()).logits.square().sum().backward()
         trained[mode] = {name for name, p in student.named_parameters() if p.requires_grad and p.grad is not None}
     assert "projections.hidden" in trained["projection"]
@@ -168,15 +174,18 @@ def test_the_calibrated_start_beats_a_random_one() -> None:
     ],
 )
 def test_plans_that_do_not_fit_are_refused(
-    step: Any, message: str, make_bert: Callable[..., Any], text_batch: Callable[..., Any]
+    step: Any, message: str, teacher: Any, bert_graph: DimensionGraph, text_batch: Callable[..., Any]
 ) -> None:
     with pytest.raises(InputError, match=message):
-        build_student(make_bert(), Plan([step]), text_batch(), [text_batch()])
+        build_student(teacher, Plan([step]), text_batch(), [text_batch()], graph=bert_graph)
 
 
-def test_a_dimension_named_twice_is_refused(make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> None:
+def test_a_dimension_named_twice_is_refused(
+    teacher: Any, bert_graph: DimensionGraph, text_batch: Callable[..., Any]
+) -> None:
+    plan = Plan([Select("ffn", 8), Select("ffn.1", 4)])
     with pytest.raises(InputError, match=r"resizes ffn\.1 twice"):
-        build_student(make_bert(), Plan([Select("ffn", 8), Select("ffn.1", 4)]), text_batch(), [text_batch()])
+        build_student(teacher, plan, text_batch(), [text_batch()], graph=bert_graph)
 
 
 @pytest.mark.parametrize("size", [0, -3, 2.5, True])

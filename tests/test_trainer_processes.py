@@ -1,19 +1,13 @@
 """CompressionTrainer in two processes is CompressionTrainer in one with the joint batch: same losses, same weights."""
 
 import copy
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-from edgefold.plans import Plan, Project, Select
-from edgefold.student_building import build_student
+from two_processes import run_two
 
 TRAIN = """
 from transformers import TrainingArguments
@@ -53,43 +47,23 @@ CASES = ("weights", "all", "elsewhere")
 """The mode of a built student, or a student made elsewhere, with learned maps."""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("trainers")
-
-
-@pytest.fixture
-def trained(folder: Path, make_bert: Callable[..., Any], text_batch: Callable[..., Any]) -> Path:
-    """The folder with what goes into each case and what two processes made of it; made once."""
-    if (folder / "weights.pt").exists():
-        return folder
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_bert: Callable[..., Any],
+    make_bert_student: Callable[..., Any],
+    text_batch: Callable[..., Any],
+) -> Path:
+    """The folder with what goes into each case and what two processes made of it."""
+    folder = tmp_path_factory.mktemp("trainers")
     quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     teacher, whole = make_bert(**quiet), text_batch(12, 9)
     rows = [{**{name: value[i] for name, value in whole.items()}, "labels": i % 2} for i in range(12)]
-    plan = Plan([Project("hidden", 16), Select("ffn", 24), Select("heads", 2)])
     for case in CASES:
         narrow = make_bert(hidden_size=16, num_attention_heads=2, num_hidden_layers=1, **quiet)
-        student = narrow if case == "elsewhere" else build_student(teacher, plan, text_batch(), [text_batch(8)], case)
+        student = narrow if case == "elsewhere" else make_bert_student(case)
         torch.save((student, teacher, rows), folder / f"{case}.pt")
-    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(folder), *CASES],
-            env={**os.environ, **where, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=600)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], "\n".join(errors)
+    run_two(WORKER, folder, *CASES)
     return folder
 
 

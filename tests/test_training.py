@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from edgefold.students import MODES, Student
 from edgefold.training import CompressionTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-PLAN = Plan([Project("hidden", 16), Select("ffn", 24), Select("heads", 2)])
 
 
 @pytest.fixture
@@ -54,15 +54,17 @@ def make_trainer(student: nn.Module, teacher: Any, rows: Any, out: Path, **optio
     )
 
 
-def make_student(teacher: Any, text_batch: Callable[..., Any], mode: str = "weights") -> Student:
-    return build_student(teacher, PLAN, text_batch(), [text_batch(8)], mode)
+@pytest.fixture
+def make_student(make_bert_student: Callable[..., Any]) -> Callable[..., Student]:
+    """A factory of the teacher's students by mode."""
+    return partial(make_bert_student, dtype=torch.float32)
 
 
 def test_the_loss_is_the_sum_of_its_terms(
-    teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+    teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
 ) -> None:
     objective = Objective(task=0.3, logits=0.7, hidden=1.0, l1=1e-5, l2=1e-5)
-    trainer = make_trainer(make_student(teacher, text_batch), teacher, rows, tmp_path, objective=objective)
+    trainer = make_trainer(make_student(), teacher, rows, tmp_path, objective=objective)
     trainer.train()
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert len(logged) == 8
@@ -115,9 +117,9 @@ def test_checkpoints_of_shared_layers_resume(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_training_lowers_the_loss_in_every_mode(
-    mode: str, teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+    mode: str, teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
 ) -> None:
-    student = make_student(teacher, text_batch, mode)
+    student = make_student(mode)
     arguments = {"max_steps": 40, "learning_rate": 3e-3}
     trainer = make_trainer(student, teacher, rows, tmp_path, arguments=arguments)
     trainer.train()
@@ -126,9 +128,9 @@ def test_training_lowers_the_loss_in_every_mode(
 
 
 def test_projection_mode_leaves_the_teachers_weights(
-    teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+    teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
 ) -> None:
-    student = make_student(teacher, text_batch, "projection")
+    student = make_student("projection")
     sources = {name: value.clone() for name, value in student.sources.items()}
     projection = student.projections["hidden"].clone()
     make_trainer(student, teacher, rows, tmp_path).train()
@@ -137,11 +139,11 @@ def test_projection_mode_leaves_the_teachers_weights(
 
 
 def test_the_cache_changes_nothing_but_precision(
-    teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+    teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
 ) -> None:
     losses = []
     for gibibytes in (0.0, 1.0):
-        student = make_student(teacher, text_batch)
+        student = make_student()
         trainer = make_trainer(student, teacher, rows, tmp_path, teacher_cache_gib=gibibytes)
         trainer.train()
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
@@ -150,10 +152,10 @@ def test_the_cache_changes_nothing_but_precision(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_killed_run_resumes_to_the_same_weights(
-    mode: str, teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+    mode: str, teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
 ) -> None:
     saving = {"save_strategy": "steps", "save_steps": 4, "gradient_accumulation_steps": 2}
-    start = make_student(teacher, text_batch, mode)
+    start = make_student(mode)
     whole = make_trainer(copy.deepcopy(start), teacher, rows, tmp_path / "whole", arguments=saving)
     whole.train()
     resumed = make_trainer(start, teacher, rows, tmp_path / "other", arguments=saving)
@@ -170,7 +172,7 @@ def test_weights_are_composed_once_a_step(
     mode: str,
     teacher: Any,
     rows: Any,
-    text_batch: Callable[..., Any],
+    make_student: Callable[..., Student],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -180,7 +182,7 @@ def test_weights_are_composed_once_a_step(
     def count(name: str, function: Any) -> Any:
         return lambda *args, **kwargs: (counts.update({name: counts[name] + 1}), function(*args, **kwargs))[1]
 
-    student = make_student(teacher, text_batch, mode)
+    student = make_student(mode)
     monkeypatch.setattr(compositions, "compose_weights", count("composed", compose))
     monkeypatch.setattr(torch.autograd, "grad", count("pulled back", pull_back))
     arguments = {"max_steps": 3, "gradient_accumulation_steps": 4, "gradient_checkpointing": True}
@@ -191,10 +193,10 @@ def test_weights_are_composed_once_a_step(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_gradient_accumulation_is_a_larger_batch(
-    mode: str, teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path
+    mode: str, teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
 ) -> None:
     weights = []
-    start = make_student(teacher, text_batch, mode)
+    start = make_student(mode)
     for arguments in (
         {"per_device_train_batch_size": 8},
         {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
@@ -270,11 +272,11 @@ def test_learned_maps_resume_with_the_student(
 
 @pytest.mark.parametrize("positives", ["teacher", "dropout", "labels"])
 def test_contrasts_are_learned(
-    positives: str, rows: Any, make_bert: Callable[..., Any], text_batch: Callable[..., Any], tmp_path: Path
+    positives: str, rows: Any, make_bert: Callable[..., Any], make_student: Callable[..., Student], tmp_path: Path
 ) -> None:
     teacher = make_bert().float()  # with dropout
     objective = Objective(task=0.0, logits=0.0, hidden=0.0, contrastive=1.0, contrast=Contrast(positives))
-    student = make_student(teacher, text_batch)
+    student = make_student(dropout=0.1)
     arguments = {"max_steps": 40, "learning_rate": 3e-3, "per_device_train_batch_size": 8}
     needed = teacher if positives == "teacher" else None
     trainer = make_trainer(student, needed, rows, tmp_path, objective=objective, arguments=arguments)
@@ -283,19 +285,25 @@ def test_contrasts_are_learned(
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
-def test_two_equal_views_are_refused(teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path) -> None:
+def test_two_equal_views_are_refused(
+    teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
+) -> None:
     objective = Objective(contrastive=1.0, contrast=Contrast("dropout"))
-    trainer = make_trainer(make_student(teacher, text_batch), teacher, rows, tmp_path, objective=objective)
+    trainer = make_trainer(make_student(), teacher, rows, tmp_path, objective=objective)
     with pytest.raises(InputError, match="needs a student with dropout, but both views of a batch are equal"):
         trainer.train()
 
 
 def test_two_views_cost_no_other_term_its_meaning(
-    rows: Any, make_bert: Callable[..., Any], text_batch: Callable[..., Any], tmp_path: Path
+    rows: Any,
+    make_bert: Callable[..., Any],
+    text_batch: Callable[..., Any],
+    make_student: Callable[..., Student],
+    tmp_path: Path,
 ) -> None:
     """Where only the pooled output meets dropout, all terms before it are those of a single view."""
     teacher = make_bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).float()
-    student, batch = make_student(teacher, text_batch), {**text_batch(), "labels": torch.tensor([0, 1, 0, 1])}
+    student, batch = make_student(), {**text_batch(), "labels": torch.tensor([0, 1, 0, 1])}
     found = []
     for contrast in (Contrast("labels"), Contrast("dropout")):
         objective = Objective(contrastive=1.0, contrast=contrast)
@@ -309,12 +317,14 @@ def test_two_views_cost_no_other_term_its_meaning(
         torch.testing.assert_close(found[1][name], loss)
 
 
-def test_other_tokenizers_are_refused(teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path) -> None:
+def test_other_tokenizers_are_refused(
+    teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
+) -> None:
     class Numbering:
         def __init__(self, **numbers: int) -> None:
             self.get_vocab = lambda: numbers
 
-    student = make_student(teacher, text_batch)
+    student = make_student()
     with pytest.raises(InputError, match=r"2 tokens, the teacher's 2, and 2 differ"):
         make_trainer(
             student,
@@ -326,14 +336,16 @@ def test_other_tokenizers_are_refused(teacher: Any, rows: Any, text_batch: Calla
         )
 
 
-def test_data_without_a_length_are_not_recorded(teacher: Any, text_batch: Callable[..., Any], tmp_path: Path) -> None:
-    student = make_student(teacher, text_batch)
+def test_data_without_a_length_are_not_recorded(
+    teacher: Any, make_student: Callable[..., Student], tmp_path: Path
+) -> None:
+    student = make_student()
     with pytest.raises(InputError, match=r"teacher_cache_folder='out' needs training data that can be numbered; got"):
         make_trainer(student, teacher, (row for row in ()), tmp_path, teacher_cache_folder="out")
 
 
-def test_what_is_missing_is_said(teacher: Any, rows: Any, text_batch: Callable[..., Any], tmp_path: Path) -> None:
-    student = make_student(teacher, text_batch)
+def test_what_is_missing_is_said(teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path) -> None:
+    student = make_student()
     with pytest.raises(InputError, match=r"Objective\(logits=0\.7, hidden=1\.0\) needs a teacher; pass teacher="):
         make_trainer(student, None, rows, tmp_path)
     with pytest.raises(InputError, match=r"set hidden=0 for this student"):

@@ -45,6 +45,7 @@ class Depth:
 
 def explore_depths(
     teacher: nn.Module,
+    graph: DimensionGraph,
     inputs: Mapping[str, Tensor],
     calibration: Sequence[Batch],
     held_out: Sequence[Batch],
@@ -56,34 +57,40 @@ def explore_depths(
     for every plan of that depth. What such a start takes back of a projection's damage is found at the whole depth.
 
     Args:
+        graph: of the teacher.
         inputs: of the shape that the budget is about, but for the rows.
         calibration, held_out: as for `estimate_damage`.
     """
     stack = max(find_stacks(teacher), key=lambda each: each.depth, default=None)
     kept = _depths(stack.depth) if stack is not None else [None]
-    judge = Judge(trace(teacher, inputs), held_out)
+    judge = Judge(graph, held_out)
     shares: Shares = {}
     found = []
     for done, layers in enumerate(kept):
         progress(done, len(kept))
         steps: tuple[Step, ...] = () if layers is None else (DropLayers(keep=layers),)
-        model = fold(build_student(teacher, Plan(steps), inputs, calibration)) if steps else teacher
-        graph = trace(model, inputs)
-        choices = find_choices(graph)
-        damage = estimate_damage(graph, choices, calibration, held_out)
+        lost, own_graph = 0.0, graph
+        if steps:
+            model = fold(build_student(teacher, Plan(steps), inputs, calibration, graph=graph))
+            lost, own_graph = judge.missed_by(model), trace(model, inputs)
+        choices = find_choices(own_graph)
+        damage = estimate_damage(own_graph, choices, calibration, held_out)
         if not steps:
-            shares = left_after_start(teacher, choices, damage, inputs, calibration, judge)
-        lost = judge.missed_by(model) if steps else 0.0
-        found.append(Depth(steps, lost, graph, choices, with_starts(damage, shares)))
+            shares = left_after_start(teacher, choices, damage, inputs, calibration, judge, graph)
+        found.append(Depth(steps, lost, own_graph, choices, with_starts(damage, shares)))
     progress(len(kept), len(kept))
     return found
 
 
-def propose(depths: Sequence[Depth], spent: Spent, limit: float) -> list[Candidate]:
-    """Plans within the budget, ascending by damage, no two alike; empty where none fits."""
+def propose(depths: Sequence[Depth], spent: Spent, limit: float, batch: int = 1) -> list[Candidate]:
+    """Plans within the budget, ascending by damage, no two alike; empty where none fits.
+
+    Args:
+        batch: rows of a pass.
+    """
     found: dict[str, Candidate] = {}
     for depth in depths:
-        counter = CostCounter(depth.graph)
+        counter = CostCounter(depth.graph, batch)
         for candidate in _at_depth(depth, counter, spent, limit):
             found.setdefault(str(candidate.plan), candidate)
     return sorted(found.values(), key=lambda each: each.damage)

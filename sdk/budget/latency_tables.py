@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from edgefold.budget.blank_students import blank_student
+from edgefold.budget.blank_students import BlankStudents
 from edgefold.budget.costs import Cost
 from edgefold.budget.latency_models import LatencyModel, fit_latency
 from edgefold.errors import InputError
@@ -64,17 +64,15 @@ class LatencyTable(BaseModel):
 
 
 def measure_plans(
-    teacher: nn.Module,
+    students: BlankStudents,
     plans: Sequence[Plan],
-    inputs: Mapping[str, Tensor],
     measure: Measure,
     *,
     key: Mapping[str, str],
-    batch: int = 1,
     path: Path | None = None,
     progress: Report | None = None,
 ) -> LatencyTable:
-    """Measure blank students of these plans; those that the file at `path` already holds are not measured again.
+    """Measure the blank students of these plans; those that the file at `path` already holds are not measured again.
 
     The file is written after every measurement, so that a kill loses one at most.
 
@@ -88,8 +86,9 @@ def measure_plans(
             progress(done, len(plans))
         if plan.to_dicts() in known:
             continue
-        student = blank_student(teacher, plan, inputs, batch)
-        table.entries.append(Entry(plan=plan.to_dicts(), cost=student.cost, timing=measure(student.module, inputs)))
+        student = students.build(plan)
+        timing = measure(student.module, students.inputs)
+        table.entries.append(Entry(plan=plan.to_dicts(), cost=student.cost, timing=timing))
         if path is not None:
             with staged_file(path) as staging:
                 staging.write_text(table.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from edgefold.budget.choices import Choices
 from edgefold.budget.damage import Damage, Judge
 from edgefold.calibration import Batch
+from edgefold.dimensions import DimensionGraph
 from edgefold.plans import Plan
 from edgefold.student_building import build_student
 
@@ -24,6 +25,7 @@ def left_after_start(
     inputs: Mapping[str, Tensor],
     calibration: Sequence[Batch],
     judge: Judge,
+    graph: DimensionGraph,
 ) -> Shares:
     """Start a student at two sizes of every linear dimension, and compare what it misses with the estimate.
 
@@ -37,7 +39,7 @@ def left_after_start(
         anchors = sorted({min(cut, key=lambda size: abs(size - share * own)) for share in TRIED})
         shares = {}
         for size in anchors:
-            student = build_student(teacher, Plan([each.step(size)]), inputs, calibration)
+            student = build_student(teacher, Plan([each.step(size)]), inputs, calibration, graph=graph)
             estimate = damage[each.dimension][size]
             shares[size] = min(1.0, judge.missed_by(student.eval()) / estimate) if estimate > 0 else 1.0
         found[each.dimension] = {size: _at(shares, size) for size in cut} | {own: 1.0}

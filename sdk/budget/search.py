@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from edgefold.budget.blank_students import blank_student
+from edgefold.budget.blank_students import BlankStudents
 from edgefold.budget.candidates import Candidate, Depth, explore_depths, propose, varied
 from edgefold.budget.choices import distinct, random_sizes, to_plan
 from edgefold.budget.costs import Cost
@@ -141,7 +141,7 @@ class _Search:
         def spent(cost: Cost) -> float:
             return self.goal.budget.spent(cost, model.predict(cost), self.goal.precision)
 
-        chosen = varied(propose(depths, spent, limit), self.effort.plans)
+        chosen = varied(propose(depths, spent, limit, self.goal.batch), self.effort.plans)
         if not chosen:
             raise GateError(
                 f"No plan meets {self.goal.budget}: even the smallest is beyond it. Raise the budget, or start from a "
@@ -175,11 +175,16 @@ class _Search:
     def given(self) -> SearchInputs:
         return read_inputs(self.recipe, self.goal.sequence)
 
+    @cached_property
+    def blanks(self) -> BlankStudents:
+        return BlankStudents(self.given.teacher, self.given.inputs, self.goal.batch, self.given.graph)
+
     def _explore(self) -> list[Depth]:
         torch.manual_seed(self.recipe.training.seed)
         given = self.given
         return explore_depths(
             given.teacher,
+            given.graph,
             given.inputs,
             given.calibration,
             given.held_out,
@@ -194,12 +199,10 @@ class _Search:
             for d in depths
         )
         return measure_plans(
-            self.given.teacher,
+            self.blanks,
             [Plan([]), *chain.from_iterable(drawn)],
-            self.given.inputs,
             self.target.measure,
             key=self.target.key,
-            batch=self.goal.batch,
             path=self.out / "latency_table.json",
             progress=lambda done, total: self.progress("measure", done, total, {}),
         )
@@ -261,7 +264,7 @@ class _Search:
         trial.parameters = sum(parameter.numel() for parameter in student.parameters())
         trial.timing = self.target.measure(student, self.given.inputs)
         seconds = table.teacher_seconds * trial.timing.seconds / trial.timing.teacher_seconds
-        cost = blank_student(self.given.teacher, candidate.plan, self.given.inputs, self.goal.batch).cost
+        cost = self.blanks.build(candidate.plan).cost
         cost = replace(cost, parameters=trial.parameters)  # of a vocabulary that was trimmed, too
         trial.spent = self.goal.budget.spent(cost, seconds, self.goal.precision)
         trial.met = trial.spent <= limit and trial.rank >= self.goal.keep

@@ -1,11 +1,13 @@
 """What a search works on: a teacher, batches to calibrate and to judge by, and inputs of the shape of the budget."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from edgefold.calibration import Batch
+from edgefold.dimensions import DimensionGraph, trace
 from edgefold.recipes import Recipe
 from edgefold.stage_inputs import CALIBRATION_BATCH
 from edgefold.tasks.batches import bare_batches
@@ -26,6 +28,11 @@ class SearchInputs:
     """Of the validation data."""
     teacher_quality: float
     """By the task's main metric on all of the validation data."""
+
+    @cached_property
+    def graph(self) -> DimensionGraph:
+        """Of the teacher."""
+        return trace(self.teacher, self.inputs)
 
 
 def read_inputs(recipe: Recipe, sequence: int) -> SearchInputs:

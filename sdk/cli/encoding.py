@@ -21,15 +21,11 @@ def open_processor(folder: Path, kind: Kind) -> Any:
     Raises:
         InputError: there is none, or it cannot be read.
     """
-    if kind == "speech":
-        from edgefold.cli.feature_extractors import open_feature_extractor
-
-        return open_feature_extractor(folder)
-    if kind != "images":
+    if kind not in ("speech", "images"):
         return open_tokenizer(folder)
-    from edgefold.image_processors import open_image_processor
+    from edgefold.preprocessors import open_feature_extractor, open_image_processor
 
-    return open_image_processor(folder)
+    return open_feature_extractor(folder) if kind == "speech" else open_image_processor(folder)
 
 
 def encode_samples(

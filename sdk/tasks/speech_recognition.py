@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import AutoFeatureExtractor, AutoModelForSpeechSeq2Seq
+from transformers import AutoModelForSpeechSeq2Seq
 
 from edgefold.errors import InputError
+from edgefold.preprocessors import open_feature_extractor
 from edgefold.recipe_data import SpeechData
 from edgefold.speech_data import Recording, read_recordings
 from edgefold.tasks.batches import run_over
@@ -83,15 +84,7 @@ def evaluate_transcripts(model: nn.Module, dataset: Recordings, collate: Collate
 
 
 def _open_processor(folder: Path) -> SpeechProcessor:
-    opener: Any = AutoFeatureExtractor
-    try:
-        extractor = opener.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers and json each raise their own
-        raise InputError(
-            f"The feature extractor of {folder} cannot be opened: {' '.join(str(error).split())}; its "
-            "preprocessor_config.json says how samples become features."
-        ) from error
-    return SpeechProcessor(extractor, open_tokenizer(folder))
+    return SpeechProcessor(open_feature_extractor(folder), open_tokenizer(folder))
 
 
 def _encode(recordings: Sequence[Recording], processor: SpeechProcessor, data: SpeechData) -> Recordings:

@@ -17,6 +17,7 @@ import torch
 from sentence_embedding import load_embedder
 from torch import nn
 
+from edgefold.budget.blank_students import BlankStudents
 from edgefold.budget.choices import distinct, find_choices, random_sizes, to_plan
 from edgefold.budget.latency_tables import LatencyTable, measure_plans
 from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget, Precision
@@ -53,9 +54,10 @@ def test_predicted_against_measured(tmp_path: Path) -> None:
     )
     measure = OnnxRuntimeTarget(teacher, tmp_path, PRECISION, batch=1, sequence=128, threads=1)
     key = {"teacher": "MiniLM-L6", "precision": PRECISION}
-    table = measure_plans(teacher, [Plan([]), *known], inputs, measure, key=key, path=tmp_path / "table.json")
+    students = BlankStudents(teacher, inputs)
+    table = measure_plans(students, [Plan([]), *known], measure, key=key, path=tmp_path / "table.json")
     model = table.fit()
-    tested = measure_plans(teacher, unknown, inputs, measure, key=key)
+    tested = measure_plans(students, unknown, measure, key=key)
     print(f"\n{PRECISION}, fitted to {len(table.entries)} plans, left out one by one: {model.median_error:.1%}")
     print({name: f"{value:.3g}" for name, value in model.coefficients.items() if value})
     errors = [_compare(table, tested, i, model.predict(entry.cost)) for i, entry in enumerate(tested.entries)]

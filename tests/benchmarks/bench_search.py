@@ -21,6 +21,7 @@ import torch
 from demo_teacher import FOLDER, Demo
 from torch import Tensor, nn
 
+from edgefold.budget.blank_students import BlankStudents
 from edgefold.budget.candidates import Candidate, Depth, explore_depths, propose, varied
 from edgefold.budget.choices import distinct, random_sizes, to_plan
 from edgefold.budget.costs import CostCounter
@@ -55,12 +56,15 @@ class Bench:
         self.recipe, self.out = recipe, out
         self.given: SearchInputs = read_inputs(recipe, 128)
         given = self.given
-        self.depths: list[Depth] = explore_depths(given.teacher, given.inputs, given.calibration, given.held_out)
+        self.depths: list[Depth] = explore_depths(
+            given.teacher, given.graph, given.inputs, given.calibration, given.held_out
+        )
         folder = Path(tempfile.mkdtemp(dir=out))
         self.measure = OnnxRuntimeTarget(given.teacher, folder, "fp32", batch=1, sequence=128, threads=1)
         drawn = (distinct((to_plan(d.choices, s, d.steps) for s in random_sizes(d.choices, 0)), 4) for d in self.depths)
+        self.blanks = BlankStudents(given.teacher, given.inputs, graph=given.graph)
         plans = [Plan([]), *(plan for group in drawn for plan in group)]
-        self.table: LatencyTable = measure_plans(given.teacher, plans, given.inputs, self.measure, key={})
+        self.table: LatencyTable = measure_plans(self.blanks, plans, self.measure, key={})
         self.model: LatencyModel = self.table.fit()
         self.limit = self.table.teacher_seconds / SPEEDUP
 
