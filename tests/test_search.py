@@ -12,13 +12,13 @@ import pytest
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from edgefold.budget import onnxruntime_target
 from edgefold.budget import search as module
 from edgefold.budget.goals import parse_budget
 from edgefold.budget.latency_tables import Timing
 from edgefold.budget.search import Effort, Goal, Target, search
 from edgefold.budget.trials import SearchResult
 from edgefold.checkpoints import load_student
-from edgefold.cli import search_job
 from edgefold.cli.application import app
 from edgefold.errors import GateError, InputError
 from edgefold.recipe_gates import GateSettings
@@ -201,7 +201,7 @@ def briefly(benchmark: Callable[..., Any]) -> Callable[..., Any]:
 def test_the_command_searches_on_this_machine(
     shallow_job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_job, "benchmark_artifacts", briefly(search_job.benchmark_artifacts))
+    monkeypatch.setattr(onnxruntime_target, "benchmark_artifacts", briefly(onnxruntime_target.benchmark_artifacts))
     recipe, out = shallow_job / "recipe.yaml", tmp_path / "search"
     arguments = ["search", str(recipe), "--out", str(out), "--keep", "0.01", "--json"]
     found = CliRunner().invoke(
