@@ -89,6 +89,7 @@ WITH_TORCH = (
     "encoding",
     "export_job",
     "feature_extractors",
+    "int8_job",
     "models",
     "search_job",
     "tokenizers",
