@@ -119,6 +119,7 @@ WITH_TORCH = (
     "demo_summary",
     "encoding",
     "export_job",
+    "int8_job",
     "models",
     "search_job",
     "tokenizers",
