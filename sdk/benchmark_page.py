@@ -114,7 +114,7 @@ def _interval(seconds: float | None, interval: tuple[float, float] | None) -> st
 
 
 def _remarks(report: Report) -> str:
-    remarks = {"contended": report.contended, "throttled": report.power is not None and report.power.throttled}
+    remarks = {"contended": report.contended, "throttled": report.throttled}
     told = ", ".join(remark for remark, holds in remarks.items() if holds)
     return f'<span class="bad">{told}</span>' if told else "-"
 

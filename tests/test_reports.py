@@ -115,6 +115,25 @@ def test_more_threads_are_contended_when_they_stood_in_line_for_cores(
     assert report.contended is contended
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "throttled"),
+    [
+        ({}, {}, None),
+        ({"throttle_count": 3}, {"throttle_count": 3}, False),
+        ({"throttle_count": 3}, {"throttle_count": 4}, True),
+        ({"held_back_s": 1.0, "throttle_count": 3}, {"held_back_s": 1.5, "throttle_count": 3}, True),
+    ],
+)
+def test_heat_and_quotas_show_in_what_was_counted_meanwhile(
+    before: dict[str, Any], after: dict[str, Any], throttled: bool | None
+) -> None:
+    states = {"before": STATE.model_copy(update=before), "after": STATE.model_copy(update=after)}
+    report = make_report([1.0], **states)
+    assert report.throttled is throttled
+    assert report.summary()["throttled"] is throttled
+    assert ("THROTTLED" in str(report)) is bool(throttled)
+
+
 def in_blocks(block_times: list[float], per_block: int = 3, **fields: Any) -> Report:
     blocks = [block for block in range(len(block_times)) for _ in range(per_block)]
     return make_report([block_times[block] for block in blocks], blocks, **fields)
