@@ -17,8 +17,9 @@ SAMPLES_FOR_P99 = 662
 THROTTLED_BELOW = 0.95
 """Share of its first clock under load below which a core is said to have been throttled."""
 CONTENDED_ABOVE = 1.1
-"""Wall time over CPU time of a single-threaded run above which somebody else had the core. With more threads it is the
-time that they stood in line for cores: a share of 1 - 1/1.1 of their time is as much."""
+"""Wall time over CPU time of single-threaded runs above which somebody else had the core. The time that threads stood in
+line for cores tells it too, from a share of 1 - 1/1.1 of their time on: Linux likes to take the core away in the system
+call that reads the CPU time, which is between two runs."""
 BOOTSTRAP_ROUNDS = 2000
 CLEAR_FROM_BLOCKS = 6
 """With fewer, all block ratios fall on one side of 1 by chance more often than 5 % of the time: 2 / 2**5 = 6 %."""
@@ -245,11 +246,11 @@ class Report(BaseModel):
         threads = self.settings.get("threads")
         if self.device != "cpu" or not isinstance(threads, int) or threads * self.concurrency > self.before.cores:
             return None
+        bearable_s = (1 - 1 / CONTENDED_ABOVE) * threads * sum(self.times_s)
+        waited = None if self.waited_s is None else self.waited_s > bearable_s
         if threads == self.concurrency == 1:
-            return sum(self.times_s) > CONTENDED_ABOVE * sum(self.cpu_times_s)
-        if self.waited_s is None:
-            return None
-        return self.waited_s > (1 - 1 / CONTENDED_ABOVE) * threads * sum(self.times_s)
+            return bool(waited) or sum(self.times_s) > CONTENDED_ABOVE * sum(self.cpu_times_s)
+        return waited
 
     @property
     def throttled(self) -> bool | None:

@@ -103,6 +103,11 @@ def test_contention_shows_although_most_runs_were_shorter_than_a_time_slice() ->
     assert report.contended is True
 
 
+def test_contention_shows_although_every_run_was_left_alone() -> None:
+    assert make_report([1e-3] * 20, waited_s=1e-3).contended is False
+    assert make_report([1e-3] * 20, waited_s=0.1).contended is True
+
+
 @pytest.mark.parametrize(
     ("waited_s", "threads", "concurrency", "contended"),
     [(0.1, 2, 1, False), (0.3, 2, 1, True), (None, 2, 1, None), (0.3, 4, 1, None), (0.3, 1, 2, True)],
