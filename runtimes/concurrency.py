@@ -86,7 +86,7 @@ def _run_until(deadline: float, run: Callable[[], object]) -> Times:
     """Wall time of each run, and CPU time of this thread."""
     times: Times = []
     while True:
-        wall, cpu = time.perf_counter(), time.thread_time()
+        cpu, wall = time.thread_time(), time.perf_counter()
         run()
         times.append((time.perf_counter() - wall, time.thread_time() - cpu))
         if time.perf_counter() >= deadline:

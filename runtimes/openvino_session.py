@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgefold.artifacts import Artifact, TensorSpec
 from edgefold.errors import DeviceError, InputError
-from edgefold.runtimes.sessions import Arrays, check_feeds
+from edgefold.runtimes.sessions import Arrays, FeedChecks
 
 DEVICES = {"cpu": "CPU"}
 HINTS = {"fp32": "f32", "int8": "f32", "fp16": "f16"}
@@ -42,6 +42,7 @@ class OpenVinoSession:
         self.inputs = artifact.inputs
         self.outputs = artifact.outputs
         self.generation = artifact.generation
+        self._check = FeedChecks(self.inputs)
         self.model_sha256 = artifact.files[artifact.model_file].sha256
         started = time.perf_counter()
         self._compiled: Any = _compile(artifact, DEVICES[device], threads)
@@ -60,7 +61,7 @@ class OpenVinoSession:
         """Run once; see `Session.run`."""
         if self._request is None:
             raise InputError(f"The session of {self.label} is closed; open it again.")
-        check_feeds(self.inputs, feeds)
+        self._check(feeds)
         contiguous = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
         try:
             found = self._request.infer(contiguous, share_inputs=True, share_outputs=False)

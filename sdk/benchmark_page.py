@@ -114,7 +114,7 @@ def _interval(seconds: float | None, interval: tuple[float, float] | None) -> st
 
 
 def _remarks(report: Report) -> str:
-    remarks = {"contended": report.contended, "throttled": report.power is not None and report.power.throttled}
+    remarks = {"contended": report.contended, "throttled": report.throttled}
     told = ", ".join(remark for remark, holds in remarks.items() if holds)
     return f'<span class="bad">{told}</span>' if told else "-"
 
@@ -169,6 +169,7 @@ def _method() -> str:
         "caution: medians of measurements made at different times, their ratio bounded by both intervals. Not "
         "comparable: models and conditions differ both, or the inputs do.",
         "Load: opening the model; first: its first run. CPU time is of the whole process, all threads.",
-        "Contended: the wall time of a single-threaded run was longer than its CPU time by more than a tenth.",
+        "Contended: the wall times of single-threaded runs were longer than their CPU times by more than a tenth, or "
+        "threads stood in line for cores as long. Throttled: cores were slowed down for heat, or held back by a quota.",
     )
     return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"

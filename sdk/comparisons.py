@@ -10,7 +10,17 @@ from edgefold.reports import Basis, Ratio, Report, measured_together, paired_rat
 Kind = Literal["paired", "cautious", "none"]
 OF_THE_MODEL = ("nodes", "version")
 """Settings that follow from the model, or that the versions of packages tell already."""
-OF_THE_MOMENT = ("load_average", "taken_at", "versions", "jetson", "emulated")
+OF_THE_MOMENT = (
+    "load_average",
+    "taken_at",
+    "mhz",
+    "throttle_count",
+    "held_back_s",
+    "stolen_s",
+    "versions",
+    "jetson",
+    "emulated",
+)
 """What a device's state tells of one moment, or what is looked at by itself."""
 
 

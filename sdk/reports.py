@@ -17,8 +17,9 @@ SAMPLES_FOR_P99 = 662
 THROTTLED_BELOW = 0.95
 """Share of its first clock under load below which a core is said to have been throttled."""
 CONTENDED_ABOVE = 1.1
-"""Wall time over CPU time of a single-threaded run above which somebody else had the core. With more threads it is the
-time that they stood in line for cores: a share of 1 - 1/1.1 of their time is as much."""
+"""Wall time over CPU time of single-threaded runs above which somebody else had the core. The time for which threads
+stood in line for cores tells it too, from a share of 1 - 1/1.1 of their time on: Linux likes to take the core away in the
+system call that reads the CPU time, which is between two runs."""
 BOOTSTRAP_ROUNDS = 2000
 CLEAR_FROM_BLOCKS = 6
 """With fewer, all block ratios fall on one side of 1 by chance more often than 5 % of the time: 2 / 2**5 = 6 %."""
@@ -56,6 +57,22 @@ class DeviceState(BaseModel):
     versions: dict[str, str]
     taken_at: str
     """ISO 8601, UTC."""
+    affinity: tuple[int, ...] = ()
+    """Numbers of the cores that the process could use."""
+    mhz: float | None = None
+    """Clock of the fastest of them at that moment; this and what follows is None where the system does not tell."""
+    turbo: bool | None = None
+    """Whether cores may run faster than their base clock for a while."""
+    smt: bool | None = None
+    """Whether two threads share a core."""
+    throttle_count: int | None = None
+    """How often the cores were slowed down for heat, since the machine was started."""
+    held_back_s: float | None = None
+    """How long the control group had used up its quota, since it was made."""
+    memory_limit_bytes: int | None = None
+    """Of the control group."""
+    stolen_s: float | None = None
+    """Of all cores: what the host of a virtual machine gave to others, since it was started."""
     emulated: bool = False
     """Whether programs run there under emulation, so that their times say nothing."""
     jetson: JetsonState | None = None
@@ -229,11 +246,23 @@ class Report(BaseModel):
         threads = self.settings.get("threads")
         if self.device != "cpu" or not isinstance(threads, int) or threads * self.concurrency > self.before.cores:
             return None
+        bearable_s = (1 - 1 / CONTENDED_ABOVE) * threads * sum(self.times_s)
+        waited = None if self.waited_s is None else self.waited_s > bearable_s
         if threads == self.concurrency == 1:
-            return sum(self.times_s) > CONTENDED_ABOVE * sum(self.cpu_times_s)
-        if self.waited_s is None:
-            return None
-        return self.waited_s > (1 - 1 / CONTENDED_ABOVE) * threads * sum(self.times_s)
+            return bool(waited) or sum(self.times_s) > CONTENDED_ABOVE * sum(self.cpu_times_s)
+        return waited
+
+    @property
+    def throttled(self) -> bool | None:
+        """Whether cores were slowed down for heat, or held back by the quota of their control group, meanwhile."""
+        if self.power is not None and self.power.throttled:
+            return True
+        pairs = (
+            (self.before.throttle_count, self.after.throttle_count),
+            (self.before.held_back_s, self.after.held_back_s),
+        )
+        told = [later > earlier for earlier, later in pairs if earlier is not None and later is not None]
+        return any(told) if told else None if self.power is None else False
 
     def summary(self) -> dict[str, Any]:
         """The derived figures, JSON-able."""
@@ -252,7 +281,7 @@ class Report(BaseModel):
             "peak_memory_bytes": self.memory.model_bytes if self.memory else None,
             "energy_j": self.power.gross_j if self.power else None,
             "energy_above_idle_j": self.power.net_j if self.power else None,
-            "throttled": self.power.throttled if self.power else None,
+            "throttled": self.throttled,
         }
 
     def __str__(self) -> str:
@@ -268,6 +297,7 @@ class Report(BaseModel):
                 f"{len(self.times_s)} runs after {self.warmup_runs} of warm-up",
                 f"  threads {self.settings.get('threads')}, spinning {self.settings.get('spinning')}, "
                 f"contended: {_said(self.contended)}",
+                *(["  THROTTLED: cores were slowed down for heat, or held back by a quota"] if self.throttled else []),
                 *([f"  memory {self.memory}"] if self.memory else []),
                 *([f"  energy {self.power}"] if self.power else []),
             )

@@ -103,6 +103,11 @@ def test_contention_shows_although_most_runs_were_shorter_than_a_time_slice() ->
     assert report.contended is True
 
 
+def test_contention_shows_although_every_run_was_left_alone() -> None:
+    assert make_report([1e-3] * 20, waited_s=1e-3).contended is False
+    assert make_report([1e-3] * 20, waited_s=0.1).contended is True
+
+
 @pytest.mark.parametrize(
     ("waited_s", "threads", "concurrency", "contended"),
     [(0.1, 2, 1, False), (0.3, 2, 1, True), (None, 2, 1, None), (0.3, 4, 1, None), (0.3, 1, 2, True)],
@@ -113,6 +118,25 @@ def test_more_threads_are_contended_when_they_stood_in_line_for_cores(
     report = make_report([0.1] * 10, settings={"threads": threads}, waited_s=waited_s, concurrency=concurrency)
     assert report.before.cores == 2
     assert report.contended is contended
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "throttled"),
+    [
+        ({}, {}, None),
+        ({"throttle_count": 3}, {"throttle_count": 3}, False),
+        ({"throttle_count": 3}, {"throttle_count": 4}, True),
+        ({"held_back_s": 1.0, "throttle_count": 3}, {"held_back_s": 1.5, "throttle_count": 3}, True),
+    ],
+)
+def test_heat_and_quotas_show_in_what_was_counted_meanwhile(
+    before: dict[str, Any], after: dict[str, Any], throttled: bool | None
+) -> None:
+    states = {"before": STATE.model_copy(update=before), "after": STATE.model_copy(update=after)}
+    report = make_report([1.0], **states)
+    assert report.throttled is throttled
+    assert report.summary()["throttled"] is throttled
+    assert ("THROTTLED" in str(report)) is bool(throttled)
 
 
 def in_blocks(block_times: list[float], per_block: int = 3, **fields: Any) -> Report:

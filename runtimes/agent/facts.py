@@ -10,10 +10,14 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from edgefold.runtimes.agent.cpu_facts import read_cores, read_groups
+
 FILES = (
     "/proc/cpuinfo",
-    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
-    "/sys/fs/cgroup/cpu.max",
+    "/proc/stat",
+    "/sys/devices/system/cpu/cpufreq/boost",
+    "/sys/devices/system/cpu/intel_pstate/no_turbo",
+    "/sys/devices/system/cpu/smt/active",
     "/proc/sys/kernel/arch",
     "/proc/device-tree/model",
     "/etc/nv_tegra_release",
@@ -29,7 +33,9 @@ def read_facts() -> dict[str, Any]:
     return {
         "files": {path: _read(path) for path in FILES},
         "answers": {name: ask(*command) for name, command in PROGRAMS.items()},
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": read_cores(_read),
+        "groups": read_groups(_read),
+        "ticks_per_s": os.sysconf("SC_CLK_TCK"),
         "load_average": list(os.getloadavg()),
         "architecture": platform.machine(),
         "machine": platform.processor() or platform.machine(),
