@@ -17,7 +17,10 @@ Arrays = dict[str, NDArray[Any]]
 
 SUM = " + "
 """Between the names of dimensions whose sizes add up."""
-RUNTIMES = {"onnxruntime": ("edgefold.runtimes.onnxruntime_session", "OnnxRuntimeSession", ("onnx",))}
+RUNTIMES = {
+    "onnxruntime": ("edgefold.runtimes.onnxruntime_session", "OnnxRuntimeSession", ("onnx",)),
+    "tensorrt": ("edgefold.runtimes.tensorrt_session", "TensorRtSession", ("tensorrt",)),
+}
 """Name -> its module, its class, and the artifact formats that it opens."""
 ON_DEVICES = ("edgefold.runtimes.remote.remote_session", "RemoteSession", ("onnx",))
 """The same for devices over SSH, whose onnxruntime it is."""
@@ -82,7 +85,11 @@ def open_session(
     module, name, formats = ON_DEVICES if is_remote(device) else RUNTIMES[runtime]
     opened = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
     if opened.format not in formats:
-        raise InputError(f"{runtime} opens {' and '.join(formats)}; {opened.folder} holds {opened.format}.")
+        fitting = [other for other, (_, _, kinds) in RUNTIMES.items() if opened.format in kinds]
+        raise InputError(
+            f"{runtime} opens {' and '.join(formats)}; {opened.folder} holds {opened.format}, which "
+            f"{' or '.join(fitting) or 'nothing here'} opens."
+        )
     session: Session = getattr(_import_runtime(runtime, module), name)(
         opened, device=device, threads=threads, spinning=spinning
     )

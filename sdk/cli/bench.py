@@ -15,7 +15,7 @@ def bench_artifact(
     against: Annotated[
         Path | None, typer.Option(help="Artifact to compare with, measured in turns with the first.")
     ] = None,
-    runtime: Annotated[Literal["onnxruntime"], typer.Option(help="Runtime that opens it.")] = "onnxruntime",
+    runtime: Annotated[Literal["onnxruntime", "tensorrt"], typer.Option(help="Runtime that opens it.")] = "onnxruntime",
     device: Annotated[
         str, typer.Option(help="cpu or cuda of this machine, or ssh://user@host[:port] for another's CPU.")
     ] = "cpu",
