@@ -147,6 +147,21 @@ def test_a_graph_is_launched_from_the_second_run_of_a_shape_on(machine: Machine)
     assert session.settings()["cuda_graph"]
 
 
+def test_a_graph_goes_with_the_buffers_that_it_was_captured_on(machine: Machine) -> None:
+    """Memory runs out while the buffers grow: those of the shape before are gone, and so must be its graph."""
+    with machine.open(machine.build(encoder(), SIZES), cuda_graph=True) as session:
+        for _ in range(3):
+            session.run(tokens(1, 4))
+        assert machine.cuda.launches == 2
+        machine.cuda.failing = {"cudaMalloc"}
+        with pytest.raises(DeviceError, match="out of memory"):
+            session.run(tokens(4, 16))
+        machine.cuda.failing = set()
+        feeds = tokens(1, 4, seed=1)
+        assert_same(session.run(feeds), machine.reference(feeds))
+        assert machine.cuda.launches == 2
+
+
 def test_tensorrt_8_takes_int64_as_int32(machine: Machine) -> None:
     machine.install("8.6")
     with machine.open(machine.build(encoder(), SIZES)) as session:
