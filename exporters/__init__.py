@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from edgefold.exporters.artifact_quantization import quantize_onnx
     from edgefold.exporters.generators import export_generator
     from edgefold.exporters.onnx import export_onnx
+    from edgefold.exporters.sensitivity import measure_sensitivity, most_sensitive
     from edgefold.exporters.tensorrt.engines import build_engine
     from edgefold.exporters.tensorrt.linting import lint_onnx
 
@@ -15,11 +16,21 @@ _HOME = {
     "export_generator": "generators",
     "export_onnx": "onnx",
     "lint_onnx": "tensorrt.linting",
+    "measure_sensitivity": "sensitivity",
+    "most_sensitive": "sensitivity",
     "quantize_onnx": "artifact_quantization",
 }
 """Public names and the module each lives in; loaded on first use (PEP 562)."""
 
-__all__ = ["build_engine", "export_generator", "export_onnx", "lint_onnx", "quantize_onnx"]
+__all__ = [
+    "build_engine",
+    "export_generator",
+    "export_onnx",
+    "lint_onnx",
+    "measure_sensitivity",
+    "most_sensitive",
+    "quantize_onnx",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,12 +1,14 @@
 """quantize_onnx: an fp32 artifact as an int8 artifact, without the model it came from."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from edgefold.artifacts import MANIFEST, Artifact, load_artifact, write_artifact
 from edgefold.errors import InputError
-from edgefold.exporters.quantization import Batch, Quantization, check_quantization, quantize_model
+from edgefold.exporters.calibration_batches import Batch
+from edgefold.exporters.quantization import Quantization, check_quantization, quantize_model
 from edgefold.staging import staged_folder
 
 
@@ -17,12 +19,19 @@ def quantize_onnx(
     quantization: Quantization = "static",
     target: str = "cpu-x86",
     calibration: Iterable[Batch] | None = None,
+    left_out: Sequence[str] = (),
+    lineage: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Artifact:
     """Copy an fp32 ONNX artifact and quantize the copy; arguments as of `export_onnx`.
 
+    Args:
+        left_out: names of nodes of the graph that stay in floating point.
+        lineage: JSON-able facts to add to those of the fp32 artifact.
+
     Raises:
-        InputError: not an fp32 ONNX artifact, unknown names, missing calibration, or an output that exists.
+        InputError: not an fp32 ONNX artifact, unknown names, missing calibration or one that the model cannot read, or
+            an output that exists.
     """
     source = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
     if (source.format, source.precision) != ("onnx", "fp32"):
@@ -38,7 +47,7 @@ def quantize_onnx(
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.folder / name, folder / name)
         (folder / MANIFEST).unlink(missing_ok=True)
-        quantize_model(folder / source.model_file, quantization, target, list(calibration or []))
+        quantize_model(folder / source.model_file, quantization, target, list(calibration or []), left_out)
         write_artifact(
             folder,
             format="onnx",
@@ -48,6 +57,10 @@ def quantize_onnx(
             inputs=source.inputs,
             outputs=source.outputs,
             task=source.task,
-            lineage={**source.lineage, "quantization": quantization},
+            lineage={**source.lineage, **(lineage or {}), "quantization": quantization, **_named(left_out)},
         )
     return load_artifact(out)
+
+
+def _named(left_out: Sequence[str]) -> dict[str, list[str]]:
+    return {"left_out": list(left_out)} if left_out else {}

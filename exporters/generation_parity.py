@@ -24,6 +24,7 @@ SHORTEST = STEPS + 4
 TARGETS = 6
 """Tokens that torch chooses for the decoder of an encoder-decoder to be compared on."""
 PAST = "past_key_values."
+CACHE_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Agreement:
     """Largest difference, in units of the largest logit where that is above 1."""
     same_choice: float
     """Share of tokens after which the likeliest token is the same."""
+    divergence: float
+    """Mean KL(torch ‖ graph) of the next token, in nats."""
 
 
 def compare_causal(model: nn.Module, path: Path, batch: Batch) -> Agreement:
@@ -137,7 +140,7 @@ def _run(session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
 
 def _empty_cache(session: Any, rows: int) -> dict[str, Array]:
     return {
-        value.name: np.zeros((rows, value.shape[1], 0, value.shape[3]), np.float32)
+        value.name: np.zeros((rows, value.shape[1], 0, value.shape[3]), CACHE_TYPES[value.type])
         for value in session.get_inputs()
         if value.name.startswith(PAST)
     }
@@ -150,10 +153,22 @@ def _presents(outputs: Mapping[str, Array]) -> dict[str, Array]:
 
 def _agreement(pairs: Iterable[tuple[Array, Array]]) -> Agreement:
     """Infinite where shapes differ or anything is not a number."""
-    errors, same = [], []
+    errors, same, divergences = [], [], []
     for found, expected in pairs:
         if found.shape != expected.shape or not np.isfinite(found).all():
-            return Agreement(float("inf"), 0.0)
+            return Agreement(float("inf"), 0.0, float("inf"))
         errors.append(np.abs(found - expected).max(initial=0.0) / max(1.0, np.abs(expected).max(initial=0.0)))
         same.append((found.argmax(-1) == expected.argmax(-1)).ravel())
-    return Agreement(float(max(errors)), float(np.concatenate(same).mean()))
+        divergences.append(_divergence(expected, found).ravel())
+    return Agreement(float(max(errors)), float(np.concatenate(same).mean()), float(np.concatenate(divergences).mean()))
+
+
+def _divergence(expected: Array, found: Array) -> Array:
+    """Σ p (log p - log q) for each row of logits: (..., vocabulary) -> (...)."""
+    p, q = (_log_softmax(logits.astype(np.float64)) for logits in (expected, found))
+    return np.asarray((np.exp(p) * (p - q)).sum(-1))
+
+
+def _log_softmax(logits: Array) -> Array:
+    shifted = logits - logits.max(-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

@@ -1,24 +1,30 @@
 """export_generator: a language model or encoder-decoder as ONNX graphs that keep keys and values from step to step."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
-from edgefold.artifacts import Artifact, Generation, Part, TensorSpec, load_artifact, write_artifact
-from edgefold.errors import GateError, InputError
+from edgefold.artifacts import Artifact, Generation, Part, Precision, TensorSpec, load_artifact, write_artifact
+from edgefold.errors import GateError
 from edgefold.exporters.cache_layouts import cache_argument
 from edgefold.exporters.causal_decoders import causal_part
 from edgefold.exporters.generation_parity import Agreement, compare_causal, compare_sequence
 from edgefold.exporters.generation_settings import read_generation
 from edgefold.exporters.graph_parts import GraphPart, convert_part
 from edgefold.exporters.graph_saving import SINGLE_FILE_BYTES, read_specs, save_graph
+from edgefold.exporters.half_precision import halve_model, sum_kept
+from edgefold.exporters.older_opsets import lower_opset
 from edgefold.exporters.optimum_layout import write_optimum_layout
-from edgefold.exporters.preparation import check_exportable, prepared
+from edgefold.exporters.precisions import BITS, check_precision
+from edgefold.exporters.preparation import check_exportable, prepared, zero_shares
 from edgefold.exporters.quantization import check_quantization, quantize_model
 from edgefold.exporters.sequence_decoders import sequence_parts
+from edgefold.exporters.targets import TORCH_OPSET, choose_opset
+from edgefold.exporters.weight_quantization import quantize_weights
 from edgefold.staging import check_output_folder, staged_folder
 
 Batch = Mapping[str, Tensor]
@@ -32,13 +38,15 @@ def export_generator(
     inputs: Batch,
     out: str | Path,
     *,
-    precision: Literal["fp32", "int8"] = "fp32",
+    precision: Precision = "fp32",
     target: str = "cpu-x86",
     tokenizer: Any = None,
     lineage: Mapping[str, Any] | None = None,
-    opset: int = 20,
+    opset: int | None = None,
     tolerance: float = 1e-4,
+    half_tolerance: float = 1e-2,
     least_agreement: float = 0.9,
+    most_divergence: float = 0.2,
     single_file_bytes: int = SINGLE_FILE_BYTES,
     overwrite: bool = False,
 ) -> Artifact:
@@ -51,24 +59,30 @@ def export_generator(
     Args:
         inputs: real keyword tensors, several rows of different lengths with their mask: input_ids and attention_mask,
             of the encoder where there is one; or input_features. On them the graphs are compared with torch.
-        precision: "int8" quantizes weights per output channel and activations at run time.
-        target: "cpu-x86" or "cpu-arm"; decides the encoding of int8.
+        precision: "fp16" keeps sensitive operators in fp32 and lists them in `lineage["kept_fp32"]`, keys and values
+            are in fp16 as well; "int8" quantizes weights per output channel and activations at run time; "weight-int8"
+            and "int4" quantize weights alone, in blocks.
+        target: one of `edgefold.exporters.targets.TARGETS`; decides the opset and the encoding of int8.
         tokenizer: anything with `save_pretrained`, or a folder whose tokenizer files are copied.
         tolerance: largest difference of a logit from torch's in fp32, in units of the largest logit where that is
             above 1.
+        half_tolerance: the same of fp16.
         least_agreement: of int8, the least share of tokens after which the likeliest token stays the same.
+        most_divergence: of weights in int8 or int4, the largest mean divergence KL(torch ‖ artifact) of the next token,
+            in nats.
         single_file_bytes: more weights than this are written beside the graph.
 
     Raises:
         InputError: an unfolded student, a model without a cache of keys and values (a traced graph is one), unknown
             names, an output that exists.
-        GateError: the graphs do not compute what torch computes, or int8 costs more than `least_agreement` allows.
+        GateError: the graphs do not compute what torch computes, or the precision costs more than its gate allows.
     """
     check_exportable(model)
     cache_argument(model)
-    if precision not in ("fp32", "int8"):
-        raise InputError(f"precision={precision!r} is not known; choose one of fp32, int8.")
-    check_quantization("dynamic", target, ())
+    check_precision(precision, target)
+    if precision == "int8":
+        check_quantization("dynamic", target, ())
+    opset = choose_opset(target, opset)
     check_output_folder(out, overwrite)
     is_sequence = bool(getattr(model.config, "is_encoder_decoder", False))
     with prepared(model), staged_folder(out, overwrite) as folder:
@@ -76,11 +90,22 @@ def export_generator(
         settings = read_generation(model, _layers(parts[-1]))
         specs = {part.name: _write(part, folder, opset, single_file_bytes) for part in parts}
         parity = {"fp32": _check_fp32(_compare(model, folder, inputs, settings), tolerance).error}
-        if precision == "int8":
+        kept: dict[str, int] | None = None
+        if precision == "fp16":
+            halved = {part.name: halve_model(folder / part.file, single_file_bytes) for part in parts}
+            specs = {name: (found.inputs, found.outputs) for name, found in halved.items()}
+            kept = sum_kept(found.kept for found in halved.values())
+        elif precision != "fp32":
             for part in parts:
-                quantize_model(folder / part.file, "dynamic", target, [])
-            found = _check_int8(_compare(model, folder, inputs, settings), least_agreement)
-            parity |= {"int8": found.error, "int8_same_choice": found.same_choice}
+                _quantize(folder / part.file, precision, target)
+        if precision != "fp32":
+            agreement = _compare(model, folder, inputs, settings)
+            _check_lower(precision, agreement, _Gates(half_tolerance, least_agreement, most_divergence))
+            parity |= {
+                precision: agreement.error,
+                f"{precision}_same_choice": agreement.same_choice,
+                f"{precision}_divergence": agreement.divergence,
+            }
         write_optimum_layout(folder, model, tokenizer, keeps_cache=True)
         main = parts[0]
         write_artifact(
@@ -98,7 +123,9 @@ def export_generator(
                 **(lineage or {}),
                 "parity": parity,
                 "opset": opset,
+                "sparsity": zero_shares(model),
                 "quantization": "dynamic" if precision == "int8" else None,
+                **({"kept_fp32": kept} if kept is not None else {}),
                 "versions": {name: version(name) for name in ("edgefold", "torch", "onnx", "onnxruntime")},
             },
         )
@@ -107,7 +134,9 @@ def export_generator(
 
 def _write(part: GraphPart, folder: Path, opset: int, single_file_bytes: int) -> Specs:
     """Convert and save one graph, of which nothing stays in memory."""
-    graph = convert_part(part, opset)
+    graph = convert_part(part, max(opset, TORCH_OPSET))
+    if opset < TORCH_OPSET:
+        lower_opset(graph)
     save_graph(graph, folder / part.file, opset, single_file_bytes)
     return read_specs(graph)
 
@@ -148,10 +177,34 @@ def _check_fp32(found: Agreement, tolerance: float) -> Agreement:
     return found
 
 
-def _check_int8(found: Agreement, least: float) -> Agreement:
-    if not found.same_choice >= least:
+def _quantize(path: Path, precision: Precision, target: str) -> None:
+    if precision == "int8":
+        quantize_model(path, "dynamic", target, [])
+    else:
+        quantize_weights(path, BITS[precision])
+
+
+@dataclass(frozen=True)
+class _Gates:
+    half_tolerance: float
+    least_agreement: float
+    most_divergence: float
+
+
+def _check_lower(precision: Precision, found: Agreement, gates: _Gates) -> None:
+    """The gate of a precision below fp32."""
+    if precision == "fp16" and not found.error <= gates.half_tolerance:
+        raise GateError(
+            f"In fp16 the logits differ from torch by up to {found.error:.2e} of the largest, more than "
+            f"{gates.half_tolerance:.0e}; nothing was written. Export it in fp32, or allow more with half_tolerance."
+        )
+    if precision == "int8" and not found.same_choice >= gates.least_agreement:
         raise GateError(
             f"In int8 the likeliest token stays the same after {found.same_choice:.1%} of the tokens, less than "
-            f"{least:.1%}; nothing was written. Export it in fp32, or allow more with least_agreement."
+            f"{gates.least_agreement:.1%}; nothing was written. Export it in fp32, or allow more with least_agreement."
         )
-    return found
+    if precision in BITS and not found.divergence <= gates.most_divergence:
+        raise GateError(
+            f"With weights in {precision} the next token diverges from torch by {found.divergence:.3f} nats, more than "
+            f"{gates.most_divergence:g}; nothing was written. Export more bits, or allow more with most_divergence."
+        )

@@ -20,9 +20,12 @@ def name_dimensions(model: onnx_ir.Model, axes: Axes) -> None:
                 labels[symbol.value] = label
     values = [*model.graph.inputs, *(output for node in model.graph.all_nodes() for output in node.outputs)]
     for value in values:
-        for axis, size in enumerate(value.shape or ()):
-            if isinstance(size, onnx_ir.SymbolicDim) and size.value in labels and value.shape is not None:
-                value.shape[axis] = onnx_ir.SymbolicDim(labels[size.value])
+        sizes = {
+            axis: labels[size.value]
+            for axis, size in enumerate(value.shape or ())
+            if isinstance(size, onnx_ir.SymbolicDim) and size.value in labels
+        }
+        _rename(value, sizes)
 
 
 def name_ends(model: onnx_ir.Model, inputs: Sequence[str], outputs: Sequence[str], axes: Axes) -> None:
@@ -41,6 +44,10 @@ def name_ends(model: onnx_ir.Model, inputs: Sequence[str], outputs: Sequence[str
         value.name = name
     name_dimensions(model, axes)
     for value in graph.outputs:
-        for axis, label in axes.get(str(value.name), {}).items():
-            if value.shape is not None:
-                value.shape[axis] = onnx_ir.SymbolicDim(label)
+        _rename(value, axes.get(str(value.name), {}))
+
+
+def _rename(value: onnx_ir.Value, sizes: Mapping[int, str]) -> None:
+    """A new shape, since that of a graph converted to an older opset is frozen."""
+    if value.shape is not None and sizes:
+        value.shape = onnx_ir.Shape([sizes.get(axis, size) for axis, size in enumerate(value.shape)])

@@ -36,12 +36,19 @@ def save_graph(model: onnx_ir.Model, path: Path, opset: int, single_file_bytes: 
     if found != opset:
         raise InputError(f"The exporter wrote opset {found} where {opset} was asked for; ask for opset={found} or 20.")
     model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
+    write_graph(model, path, single_file_bytes)
+
+
+def write_graph(model: onnx_ir.Model, path: Path, single_file_bytes: int = SINGLE_FILE_BYTES) -> None:
+    """As `save_graph`, over what stands there already, if anything does."""
+    data = path.with_name(f"{path.name}_data")
     if sum(tensor.nbytes for tensor in _tensors(model).values()) > single_file_bytes:
-        onnx_ir.save(model, str(path), external_data=f"{path.name}_data")
+        onnx_ir.save(model, str(path), external_data=data.name)
         return
     streamed = {name: tensor for name, tensor in _tensors(model).items() if tensor.nbytes >= STREAMED_BYTES}
     with path.open("wb") as file:
         _write(file, model, streamed)
+    data.unlink(missing_ok=True)
 
 
 def read_specs(model: onnx_ir.Model) -> tuple[list[TensorSpec], list[TensorSpec]]:

@@ -4,14 +4,14 @@ import warnings
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import onnx_ir
 import torch
 from torch import Tensor, nn
 from torch.export.dynamic_shapes import refine_dynamic_shapes_from_suggested_fixes
 
-from edgefold.artifacts import Artifact, load_artifact, write_artifact
+from edgefold.artifacts import Artifact, Precision, load_artifact, write_artifact
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.exporters.cpu_graph import keep_layer_norms_apart
@@ -24,10 +24,15 @@ from edgefold.exporters.dynamic_shapes import (
 )
 from edgefold.exporters.graph_names import name_dimensions
 from edgefold.exporters.graph_saving import SINGLE_FILE_BYTES, read_specs, save_graph
+from edgefold.exporters.half_precision import halve_model
+from edgefold.exporters.older_opsets import lower_opset
 from edgefold.exporters.optimum_layout import write_optimum_layout
-from edgefold.exporters.parity import check_parity, largest_error
-from edgefold.exporters.preparation import check_exportable, prepared, quiet
+from edgefold.exporters.parity import check_half, check_parity, largest_error
+from edgefold.exporters.precisions import BITS, check_precision
+from edgefold.exporters.preparation import check_exportable, prepared, quiet, zero_shares
 from edgefold.exporters.quantization import Quantization, check_quantization, quantize_model
+from edgefold.exporters.targets import TORCH_OPSET, choose_opset
+from edgefold.exporters.weight_quantization import quantize_weights
 from edgefold.key_value_caches import caches_off
 from edgefold.mask_steps import NM
 from edgefold.mask_targets import find_masked
@@ -43,56 +48,70 @@ def export_onnx(
     inputs: Batch,
     out: str | Path,
     *,
-    precision: Literal["fp32", "int8"] = "fp32",
+    precision: Precision = "fp32",
     target: str = "cpu-x86",
     calibration: Iterable[Batch] | None = None,
     quantization: Quantization = "static",
     tokenizer: Any = None,
     task: str | None = None,
     lineage: dict[str, Any] | None = None,
-    opset: int = 20,
+    opset: int | None = None,
     tolerance: float = 1e-4,
+    half_tolerance: float = 1e-2,
     single_file_bytes: int = SINGLE_FILE_BYTES,
     overwrite: bool = False,
 ) -> Artifact:
     """Export, check against torch, and write an artifact that optimum opens too.
 
     The fp32 graph is run in ONNX Runtime on ragged batches (other batch and sequence sizes than the example's) and must
-    agree with torch within `tolerance`; only then is it quantized or handed out. What quantization costs is recorded in
-    `lineage["parity"]`, not gated: its price is the task's, and is paid in accuracy.
+    agree with torch within `tolerance`; only then is it converted or handed out. fp16 is compared once more; what
+    quantization costs is recorded in `lineage["parity"]`, not gated: its price is the task's, and is paid in accuracy.
 
     Args:
         inputs: example keyword tensors of forward, labels left out.
-        precision: "int8" quantizes weights and, where `quantization` is "static", activations.
-        target: "cpu-x86" or "cpu-arm"; decides the encoding of int8.
+        precision: "fp16" keeps sensitive operators in fp32 and lists them in `lineage["kept_fp32"]`; "int8" quantizes
+            weights and activations, "weight-int8" and "int4" weights alone.
+        target: one of `edgefold.exporters.targets.TARGETS`; decides the opset and the encoding of int8.
         calibration: batches for static int8; a hundred real samples will do.
         tokenizer: anything with `save_pretrained`, or a folder whose tokenizer files are copied.
         lineage: JSON-able facts of the student's making; where they hold a `plan` with N:M sparsity, as those that
             `edgefold compress` saves do, the weights are checked to have it.
+        opset: else the newest that the target reads; 16 (without LayerNormalization) is the oldest.
         tolerance: largest absolute difference between ONNX Runtime and torch.
+        half_tolerance: of fp16, in units of the largest output where that is above 1.
         single_file_bytes: more weights than this are written beside the graph, in `model.onnx_data`.
 
     Raises:
         InputError: an unfolded student, unknown names, missing calibration, an output that exists, weights without
             their N:M pattern, a model that cannot be exported.
-        GateError: the exported graph does not compute what torch computes.
+        GateError: the exported graph does not compute what torch computes, in fp32 or in fp16.
     """
     _check(model, precision, target, quantization, calibration)
+    opset = choose_opset(target, opset)
     _check_sparsity(model, inputs, lineage or {})
     check_output_folder(out, overwrite)
     axes = find_dynamic_axes(inputs)
     examples = distinct_inputs(inputs, axes)
     with caches_off(model), prepared(model), staged_folder(out, overwrite) as folder:
         path = folder / MODEL_FILE
-        graph = _convert(model, examples, axes, opset)
+        graph = _convert(model, examples, axes, max(opset, TORCH_OPSET))
         name_dimensions(graph, axes)
         keep_layer_norms_apart(graph)
+        if opset < TORCH_OPSET:
+            lower_opset(graph)
         save_graph(graph, path, opset, single_file_bytes)
         parity = {"fp32": check_parity(model, path, ragged_variants(examples, axes), tolerance)}
         specs = read_specs(graph)
-        if precision == "int8":
-            quantize_model(path, quantization, target, list(calibration or []))
-            parity["int8"] = largest_error(model, path, ragged_variants(examples, axes))
+        kept = None
+        if precision == "fp16":
+            kept = halve_model(path, single_file_bytes).kept
+            parity["fp16"] = check_half(model, path, ragged_variants(examples, axes), half_tolerance)
+        elif precision != "fp32":
+            if precision == "int8":
+                quantize_model(path, quantization, target, list(calibration or []))
+            else:
+                quantize_weights(path, BITS[precision])
+            parity[precision] = largest_error(model, path, ragged_variants(examples, axes))
         write_optimum_layout(folder, model, tokenizer)
         write_artifact(
             folder,
@@ -107,7 +126,9 @@ def export_onnx(
                 **(lineage or {}),
                 "parity": parity,
                 "opset": opset,
+                "sparsity": zero_shares(model),
                 "quantization": quantization if precision == "int8" else None,
+                **({"kept_fp32": kept} if kept is not None else {}),
                 "versions": {name: version(name) for name in ("edgefold", "torch", "onnx", "onnxruntime")},
             },
         )
@@ -119,9 +140,9 @@ def _check(
 ) -> None:
     """Refuse early what cannot end well."""
     check_exportable(model)
-    if precision not in ("fp32", "int8"):
-        raise InputError(f"precision={precision!r} is not known; choose one of fp32, int8.")
-    check_quantization(quantization, target, calibration if precision == "int8" else ())
+    check_precision(precision, target)
+    if precision == "int8":
+        check_quantization(quantization, target, calibration)
 
 
 def _check_sparsity(model: nn.Module, inputs: Batch, lineage: Mapping[str, Any]) -> None:

@@ -30,8 +30,27 @@ def check_parity(model: nn.Module, path: Path, batches: Iterable[Batch], toleran
     return error
 
 
-def largest_error(model: nn.Module, path: Path, batches: Iterable[Batch]) -> float:
-    """The largest absolute difference between ONNX Runtime and torch over all outputs and batches."""
+def check_half(model: nn.Module, path: Path, batches: Iterable[Batch], tolerance: float) -> float:
+    """The largest difference of an fp16 graph from torch, in units of the largest output where that is above 1.
+
+    Raises:
+        GateError: it is above `tolerance`, or not a number.
+    """
+    error = largest_error(model, path, batches, in_units=True)
+    if not error <= tolerance:
+        raise GateError(
+            f"In fp16 the outputs differ from torch by up to {error:.2e} of the largest, more than {tolerance:.0e}; "
+            "nothing was written. Export it in fp32, or allow more with half_tolerance."
+        )
+    return error
+
+
+def largest_error(model: nn.Module, path: Path, batches: Iterable[Batch], in_units: bool = False) -> float:
+    """The largest absolute difference between ONNX Runtime and torch over all outputs and batches.
+
+    Args:
+        in_units: of the largest value of that output, where that is above 1.
+    """
     session = open_graph(path)
     worst = 0.0
     for batch in batches:
@@ -40,7 +59,9 @@ def largest_error(model: nn.Module, path: Path, batches: Iterable[Batch]) -> flo
         found = _run(session, batch)
         if len(found) != len(expected):
             raise GateError(f"The exported graph has {len(found)} outputs where torch has {len(expected)}.")
-        worst = max([worst, *(_difference(a, b) for a, b in zip(found, expected, strict=True))])
+        for a, b in zip(found, expected, strict=True):
+            unit = max(1.0, float(np.abs(b).max(initial=0.0))) if in_units else 1.0
+            worst = max(worst, _difference(a, b) / unit)
     return worst
 
 

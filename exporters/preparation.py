@@ -10,7 +10,7 @@ from torch import nn
 
 from edgefold.errors import InputError
 
-LOGGERS = ("torch.onnx", "onnxscript", "torch.export", "transformers.exporters")
+LOGGERS = ("torch.onnx", "onnxscript", "torch.export", "transformers.exporters", "onnx_ir")
 
 
 def check_exportable(model: nn.Module) -> None:
@@ -29,6 +29,15 @@ def check_exportable(model: nn.Module) -> None:
                 f"{name} is {parameter.dtype} on {parameter.device}; exporting starts from float32 on the CPU: call "
                 "model.float().cpu() first."
             )
+
+
+def zero_shares(model: nn.Module) -> dict[str, float]:
+    """The share of zeros in every parameter that is no vector, for the manifest."""
+    return {
+        name: round(int((weight == 0).sum()) / max(1, weight.numel()), 6)
+        for name, weight in model.named_parameters()
+        if weight.dim() > 1
+    }
 
 
 @contextmanager

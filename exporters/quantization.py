@@ -1,4 +1,4 @@
-"""int8 for ONNX Runtime: one symmetric calibration, encoded for the target; only what pays is quantized.
+"""int8: one symmetric calibration, encoded as the target wants it; only what pays is quantized.
 
 Weights of MatMul, Gemm and Conv are quantized per output channel, their activations per tensor; products of two
 activations (attention) and the outputs of MatMul and Gemm stay in floating point, because quantizing those cost the
@@ -6,29 +6,24 @@ most accuracy. Look-up tables are held in int8 per column and dequantized after 
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_dynamic,
-    quantize_static,
-)
-from torch import Tensor
+from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from edgefold.errors import InputError
+from edgefold.exporters.calibration_batches import Batch, CalibrationBatches
+from edgefold.exporters.model_files import load_model
+from edgefold.exporters.targets import Target, find_target
 
-Batch = Mapping[str, Tensor]
 Quantization = Literal["static", "dynamic"]
+METHODS = ("static", "dynamic")
 PRODUCTS = ("MatMul", "Gemm")
 KINDS = {"static": (*PRODUCTS, "Conv"), "dynamic": PRODUCTS}
 """What each method quantizes. A Conv gains only from a quantized output (1.5 times as fast, against 0.7 times with a
@@ -37,80 +32,80 @@ SMALL_TABLE = 2**16
 """Look-up tables with fewer elements are not worth a node."""
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """How a target wants its integers."""
-
-    activations: QuantType
-    reduce_range: bool
-    """Weights in 7 bits: x86 without VNNI adds pairs of u8 * s8 products in saturating 16 bits; 7 never fill them.
-
-    With 8 bits a dynamic BERT classifier fell from 84.8 % to chance on AVX2; 7 bits cost no time and no accuracy there.
-    """
-
-
-TARGETS = {
-    "cpu-x86": Encoding(QuantType.QUInt8, reduce_range=True),
-    "cpu-arm": Encoding(QuantType.QInt8, reduce_range=False),
-}
-
-
 def check_quantization(method: str, target: str, calibration: object) -> None:
-    """Refuse early an unknown method or target, and static quantization without calibration.
+    """Refuse early an unknown method or target, one with the other, and static quantization without calibration.
 
     Raises:
         InputError: what came and what is allowed.
     """
-    for name, value, allowed in (("quantization", method, ("static", "dynamic")), ("target", target, tuple(TARGETS))):
-        if value not in allowed:
-            raise InputError(f"{name}={value!r} is not known; choose one of {', '.join(allowed)}.")
+    if method not in METHODS:
+        raise InputError(f"quantization={method!r} is not known; choose one of {', '.join(METHODS)}.")
+    if find_target(target).is_tensorrt and method == "dynamic":
+        raise InputError(
+            f"{target} reads no int8 with scales found at run time (DynamicQuantizeLinear); use quantization='static'."
+        )
     if method == "static" and calibration is None:
         raise InputError(
             "Static int8 needs calibration=batches (a hundred real samples), or use quantization='dynamic'."
         )
 
 
-def quantize_model(path: Path, method: Quantization, target: str, batches: Sequence[Batch]) -> None:
+def quantize_model(
+    path: Path, method: Quantization, target: str, batches: Sequence[Batch], left_out: Sequence[str] = ()
+) -> None:
     """Quantize the model at `path`, in place.
+
+    Args:
+        left_out: names of nodes that stay in floating point.
 
     Raises:
         InputError: static quantization without batches or with incomplete ones, or a model without products to
             quantize.
     """
-    model = onnx.load(path)
-    nodes = _weight_products(model, KINDS[method])
+    model = load_model(path)
+    nodes = [name for name in weight_products(model, KINDS[method]) if name not in left_out]
     if not nodes:
         raise InputError(
             f"The model has no {' or '.join(KINDS[method])} with constant weights, so {method} int8 has nothing to "
             "gain; use fp32."
         )
-    encoding = TARGETS[target]
+    encoding = find_target(target)
     quantized = path.with_name(f"{path.stem}.quantized{path.suffix}")
-    with _without_advice():
+    with without_advice():
         if method == "static":
-            _quantize_static(path, quantized, nodes, encoding, _Reader(batches, [v.name for v in model.graph.input]))
+            _quantize_static(path, quantized, nodes, encoding, CalibrationBatches(batches, model))
         else:
             _quantize_dynamic(path, quantized, nodes, encoding)
     result = onnx.load(quantized)
-    _quantize_tables(result)
+    if encoding.unsigned:
+        shift_to_unsigned(result)
+    if not encoding.is_tensorrt:
+        quantize_tables(result)
     onnx.save(result, path)
     quantized.unlink()
     path.with_name(f"{path.name}_data").unlink(missing_ok=True)
 
 
-def _quantize_dynamic(source: Path, out: Path, nodes: list[str], encoding: Encoding) -> None:
+def quantize_static_nodes(source: Path, out: Path, nodes: list[str], target: Target, batches: Sequence[Batch]) -> None:
+    """Those nodes of `source` with s8 operands but for their biases, nothing else changed, as `out`."""
+    without_biases = replace(target, is_tensorrt=True)
+    with without_advice():
+        _quantize_static(source, out, nodes, without_biases, CalibrationBatches(batches, load_model(source)))
+
+
+def _quantize_dynamic(source: Path, out: Path, nodes: list[str], encoding: Target) -> None:
     quantize_dynamic(
         source,
         out,
         op_types_to_quantize=list(KINDS["dynamic"]),
         nodes_to_quantize=[*nodes, *(f"{name}_MatMul" for name in nodes)],  # what it makes of a Gemm bears that name
         per_channel=True,
-        reduce_range=encoding.reduce_range,
+        reduce_range=encoding.weight_bits == 7,
         weight_type=QuantType.QInt8,
     )
 
 
-def _quantize_static(source: Path, out: Path, nodes: list[str], encoding: Encoding, reader: "_Reader") -> None:
+def _quantize_static(source: Path, out: Path, nodes: list[str], encoding: Target, reader: CalibrationBatches) -> None:
     quantize_static(
         source,
         out,
@@ -119,40 +114,35 @@ def _quantize_static(source: Path, out: Path, nodes: list[str], encoding: Encodi
         op_types_to_quantize=list(KINDS["static"]),
         nodes_to_quantize=nodes,
         per_channel=True,
-        reduce_range=encoding.reduce_range,
-        activation_type=encoding.activations,
+        reduce_range=encoding.weight_bits == 7,
+        activation_type=QuantType.QInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
         extra_options={
             "ActivationSymmetric": True,
             "WeightSymmetric": True,
             "OpTypesToExcludeOutputQuantization": list(PRODUCTS),
+            "QuantizeBias": not encoding.is_tensorrt,  # its DequantizeLinear takes no int32
         },
     )
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Feeds batches as ONNX Runtime's calibrator wants them: the model's inputs alone."""
-
-    def __init__(self, batches: Sequence[Batch], names: Sequence[str]) -> None:
-        if not batches:
-            raise InputError("Static int8 needs at least one calibration batch; got none.")
-        for index, batch in enumerate(batches):
-            if missing := [name for name in names if name not in batch]:
-                raise InputError(
-                    f"Calibration batch {index} has {', '.join(batch)} and lacks {', '.join(missing)}; "
-                    "give every input of the model."
-                )
-        self._batches: Iterator[Batch] = iter(batches)
-        self._names = names
-
-    def get_next(self) -> dict[str, Any] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {name: batch[name].cpu().numpy() for name in self._names}
+def shift_to_unsigned(model: onnx.ModelProto) -> None:
+    """Activations of s8 about 0 as u8 about 128, in place: q + 128 for q, of the same grid and the same ends."""
+    activations = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    points = {node.input[2] for node in activations}
+    for tensor in model.graph.initializer:
+        if tensor.name in points:
+            shifted = numpy_helper.to_array(tensor).astype(np.int16) + 128
+            tensor.CopyFrom(numpy_helper.from_array(shifted.astype(np.uint8), tensor.name))
+    quantized = {node.output[0] for node in activations}
+    for value in model.graph.value_info:
+        if value.name in quantized:
+            value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
 
 
 @contextmanager
-def _without_advice() -> Iterator[None]:
+def without_advice() -> Iterator[None]:
     """ONNX Runtime's quantizer gives advice through the root logger; its errors still pass."""
     root = logging.getLogger()
     level = root.level
@@ -163,13 +153,13 @@ def _without_advice() -> Iterator[None]:
         root.setLevel(level)
 
 
-def _weight_products(model: onnx.ModelProto, kinds: Sequence[str]) -> list[str]:
+def weight_products(model: onnx.ModelProto, kinds: Sequence[str]) -> list[str]:
     """Names of the products of those kinds whose second operand is constant."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [node.name for node in model.graph.node if node.op_type in kinds and node.input[1] in constants]
 
 
-def _quantize_tables(model: onnx.ModelProto) -> None:
+def quantize_tables(model: onnx.ModelProto) -> None:
     """Gather(W, ids) -> DequantizeLinear(Gather(W_int8, ids)), one scale for each column of W."""
     graph = model.graph
     tables = {tensor.name: tensor for tensor in graph.initializer}

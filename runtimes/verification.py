@@ -27,6 +27,13 @@ class OutputAgreement(BaseModel):
     """Of all values of all batches, as one vector."""
     argmax_agreement: float
     """Share of vectors along the last axis whose largest value stands at the same place."""
+    largest: float = 0.0
+    """Largest absolute value of the reference."""
+    divergence: float | None = None
+    """Of outputs called logits: mean KL(reference ‖ this one) of the softmax along the last axis, in nats.
+
+    Vectors of zeros alone, which is what padding is made, are left out.
+    """
 
 
 class Verification(BaseModel):
@@ -71,7 +78,7 @@ def verify_outputs(
                 raise InputError(
                     f"Output {name} of batch {count} is empty: {expected[name].shape}; nothing is compared."
                 )
-            sums.setdefault(name, []).append(_sum_up(found[name], expected[name]))
+            sums.setdefault(name, []).append(_sum_up(found[name], expected[name], "logits" in name))
     if not count:
         raise InputError("Verification needs at least one batch; got none.")
     return Verification(
@@ -90,9 +97,12 @@ class _Sums(NamedTuple):
     expected_square: float
     same_argmax: int
     vectors: int
+    largest: float
+    divergence: float
+    divergent: int
 
 
-def _sum_up(found: NDArray[Any], expected: NDArray[Any]) -> _Sums:
+def _sum_up(found: NDArray[Any], expected: NDArray[Any], is_logits: bool) -> _Sums:
     a, b = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     with np.errstate(invalid="ignore"):  # inf - inf: the NaN that comes of it fails the verification
         error = np.abs(a - b)
@@ -106,16 +116,34 @@ def _sum_up(found: NDArray[Any], expected: NDArray[Any]) -> _Sums:
             expected_square=float(np.vdot(b, b)),
             same_argmax=int(same.sum()),
             vectors=int(same.size),
+            largest=float(np.abs(b).max()),
+            **_divergences(a, b, is_logits),
         )
 
 
+def _divergences(found: NDArray[Any], expected: NDArray[Any], is_logits: bool) -> dict[str, Any]:
+    """Sum of Σ p (log p - log q) over the vectors of logits, and how many those are."""
+    if not is_logits:
+        return {"divergence": 0.0, "divergent": 0}
+    present = np.atleast_1d(expected).any(-1)
+    p, q = (_log_softmax(np.atleast_1d(logits)[present]) for logits in (expected, found))
+    return {"divergence": float((np.exp(p) * (p - q)).sum()), "divergent": int(present.sum())}
+
+
+def _log_softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    shifted = logits - logits.max(-1, keepdims=True, initial=-np.inf)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
+
+
 def _agreement(parts: Sequence[_Sums]) -> OutputAgreement:
-    _, error, values, product, found_square, expected_square, same, vectors = np.sum(parts, axis=0).tolist()
-    norms = math.sqrt(found_square) * math.sqrt(expected_square)
-    both_zero = found_square == expected_square == 0
+    sums = _Sums(*np.sum(parts, axis=0).tolist())
+    norms = math.sqrt(sums.found_square) * math.sqrt(sums.expected_square)
+    both_zero = sums.found_square == sums.expected_square == 0
     return OutputAgreement(
         max_error=float(np.max([part.max_error for part in parts])),  # numpy's keeps NaN, Python's may lose it
-        mean_error=error / values,
-        cosine=product / norms if norms else float(both_zero),
-        argmax_agreement=same / vectors,
+        mean_error=sums.error / sums.values,
+        cosine=sums.product / norms if norms else float(both_zero),
+        argmax_agreement=sums.same_argmax / sums.vectors,
+        largest=float(np.max([part.largest for part in parts])),
+        divergence=sums.divergence / sums.divergent if sums.divergent else None,
     )

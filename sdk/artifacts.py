@@ -12,6 +12,8 @@ from edgefold.errors import InputError
 from edgefold.staging import sha256_file
 
 SCHEMA_VERSION = 1
+Precision = Literal["fp32", "fp16", "int8", "weight-int8", "int4"]
+"""fp16 and int8 of weights and activations; "weight-int8" and "int4" of weights alone."""
 MANIFEST = "artifact.json"
 
 
@@ -74,7 +76,7 @@ class Artifact(BaseModel):
 
     schema_version: Literal[1] = 1
     format: Literal["onnx", "tensorrt"]
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
     target: str | None = None
     """The kind of device it was encoded for, as in "cpu-x86"."""
     model_file: str
@@ -139,7 +141,7 @@ def write_artifact(
     folder: str | Path,
     *,
     format: Literal["onnx", "tensorrt"],
-    precision: Literal["fp32", "fp16", "int8"],
+    precision: Precision,
     target: str | None,
     model_file: str,
     inputs: Sequence[TensorSpec],

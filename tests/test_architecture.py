@@ -108,6 +108,7 @@ WITH_TORCH = (
     "encoding",
     "export_job",
     "feature_extractors",
+    "int8_job",
     "models",
     "search_job",
     "tokenizers",

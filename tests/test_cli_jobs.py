@@ -105,6 +105,48 @@ def test_export_int8(job: Path, student: Path, tmp_path: Path, quantization: str
     assert json.loads((tmp_path / "int8" / "artifact.json").read_text())["precision"] == "int8"
 
 
+def test_int8_is_chosen_by_measuring_and_says_what_was_tried(job: Path, student: Path, tmp_path: Path) -> None:
+    given = ["--precision", "int8", "--max-length", 16, "--calibration", job / "train.csv", "--sensitivity"]
+    result = invoke("export", student, "--out", tmp_path / "int8", *given, "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    lineage = json.loads((tmp_path / "int8" / "artifact.json").read_text())["lineage"]
+    assert document["int8"] == lineage["int8"]
+    tried = {candidate["name"]: candidate for candidate in lineage["int8"]["candidates"]}
+    assert {"static", "dynamic"} <= tried.keys()
+    good = [c for c in tried.values() if c["same argmax"] >= lineage["int8"]["gate"]["same argmax"]]
+    assert min(good, key=lambda c: c["seconds"])["name"] == lineage["int8"]["chosen"]
+    errors = [layer["error"] for layer in document["sensitivity"]]
+    assert errors == sorted(errors, reverse=True)
+    assert 0 < errors[0] < 1
+
+
+def test_export_fp16_says_what_stays_in_fp32(job: Path, student: Path, tmp_path: Path) -> None:
+    result = invoke("export", student, "--out", tmp_path / "fp16", "--precision", "fp16", "--max-length", 16)
+    assert result.exit_code == 0, result.stderr
+    assert "kept in fp32" in result.stdout
+    assert "LayerNormalization" in result.stdout
+    assert invoke("verify", tmp_path / "fp16", "--against", student, "--max-length", 16).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sensitivity"], "--sensitivity is measured where int8 is chosen: give --precision int8"),
+        (["--opset", 12], "opset=12 is too old"),
+        (["--target", "tensorrt-8.6", "--opset", 20], "tensorrt-8.6 reads opsets up to 17"),
+        (["--precision", "int4", "--target", "tensorrt"], "tensorrt does not read int4"),
+    ],
+)
+def test_precisions_and_targets_that_do_not_fit_are_refused(
+    student: Path, tmp_path: Path, options: list[object], message: str
+) -> None:
+    result = invoke("export", student, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_export_takes_an_ordinary_checkpoint(job: Path, tmp_path: Path) -> None:
     result = invoke("export", job / "teacher", "--out", tmp_path / "teacher", "--max-length", 16)
     assert result.exit_code == 0, result.stderr

@@ -224,8 +224,11 @@ def test_models_without_a_cache_are_refused(make_bert: Make, text_batch: Make, t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "fp16"}, "precision='fp16' is not known; choose one of fp32, int8"),
-        ({"target": "npu"}, "target='npu' is not known; choose one of cpu-x86, cpu-arm"),
+        ({"precision": "fp8"}, "precision='fp8' is not known; choose one of fp32, fp16, int8, weight-int8, int4"),
+        ({"precision": "int4", "target": "tensorrt"}, "tensorrt does not read int4: its operator, MatMulNBits"),
+        ({"precision": "int8", "target": "tensorrt"}, "tensorrt reads no int8 with scales found at run time"),
+        ({"opset": 15}, "opset=15 is too old: torch writes 17 and newer"),
+        ({"target": "npu"}, "target='npu' is not known; choose one of cpu-x86, cpu-x86-vnni"),
     ],
 )
 def test_options_that_are_not_known_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -83,6 +83,8 @@ def test_every_precision_keeps_the_zeros(
     arguments: dict[str, Any], integers: int, plain: Any, inputs: dict[str, Tensor], tmp_path: Path
 ) -> None:
     artifact = export_onnx(plain, inputs, tmp_path / "out", calibration=[inputs], lineage=LINEAGE, **arguments)
+    half = pytest.approx(0.5, abs=0.05)
+    assert artifact.lineage["sparsity"] == {"image.weight": half, "each.weight": half, "last.weight": half}
     weights = list(product_weights(artifact.model_path))
     assert len(weights) == 3
     assert sum(weight.dtype == np.int8 for weight in weights) == integers

@@ -123,3 +123,18 @@ def test_batches_weigh_by_their_values() -> None:
 def test_an_output_without_values_proves_nothing_and_is_refused() -> None:
     with pytest.raises(InputError, match=r"y of batch 2 is empty: \(0, 4\)"):
         verify_outputs(identity, identity, [BATCHES[0], {"x": np.ones((0, 4))}])
+
+
+def test_the_divergence_of_logits_is_that_of_their_softmax() -> None:
+    """KL((1/2, 1/2) ‖ (1/4, 3/4)) = ln(2/√3); rows of padding, all zeros, do not count."""
+
+    def reference(batch: Arrays) -> Arrays:
+        return {"logits": np.array([[5.0, 5.0], [0.0, 0.0]]), "hidden": np.array([[1.0, -7.0]])}
+
+    def candidate(batch: Arrays) -> Arrays:
+        return {"logits": np.array([[0.0, np.log(3)], [0.0, 0.0]]), "hidden": np.array([[1.0, 1.0]])}
+
+    outputs = verify_outputs(candidate, reference, BATCHES).outputs
+    assert outputs["logits"].divergence == pytest.approx(np.log(2 / np.sqrt(3)))
+    assert outputs["hidden"].divergence is None
+    assert (outputs["logits"].largest, outputs["hidden"].largest) == (5, 7)

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import DataCollatorWithPadding
 
 from edgefold.artifacts import Artifact
+from edgefold.cli.candidates import Candidate, choose_fastest
 from edgefold.reports import Report, paired_ratio, write_report
 from edgefold.runtimes import Session, benchmark_together, example_inputs, open_session
 from edgefold.summaries import LayerShape, ModelResult, Role
@@ -92,15 +93,11 @@ def as_result(contestant: Contestant, reports: Mapping[str, Report]) -> ModelRes
 
 def choose_int8(candidates: Sequence[Contestant], reports: Mapping[str, Report], fp32: Contestant) -> Contestant:
     """The fastest int8 variant within half a point of fp32 on the validation data, else the most accurate."""
-    good = [c for c in candidates if c.validation_accuracy >= fp32.validation_accuracy - 0.005]
-    chosen = (
-        min(good, key=lambda c: reports[c.name].cpu_p50_s)
-        if good
-        else max(candidates, key=lambda c: c.validation_accuracy)
-    )
+    measured = [Candidate(c.name, c.validation_accuracy, reports[c.name].cpu_p50_s) for c in candidates]
+    best = choose_fastest(measured, fp32.validation_accuracy - 0.005)
     for candidate in candidates:
-        candidate.chosen = candidate is chosen
-    return chosen
+        candidate.chosen = candidate.name == best.name
+    return next(candidate for candidate in candidates if candidate.chosen)
 
 
 def layer_shapes(teacher: nn.Module, student: nn.Module) -> tuple[LayerShape, ...]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from edgefold.artifacts import Precision
 from edgefold.cli.answers import Answer
 from edgefold.cli.linting import add_lint, check_build, check_lint_target, is_graph, lint_graphs
 from edgefold.cli.paths import check_model_folder
@@ -15,8 +16,19 @@ from edgefold.cli.samples import check_samples, find_kind, generates_text, read_
 from edgefold.errors import InputError
 from edgefold.staging import check_output_folder
 
-Target = Literal["cpu-x86", "cpu-arm"]
+Target = Literal[
+    "cpu-x86",
+    "cpu-x86-vnni",
+    "cpu-arm",
+    "tensorrt",
+    "tensorrt-8.5",
+    "tensorrt-8.6",
+    "tensorrt-10",
+    "tensorrt-11",
+    "tensorrt-rtx",
+]
 THIS_MACHINE: Target = "cpu-arm" if platform.machine() in ("aarch64", "arm64") else "cpu-x86"
+CPU_FLAGS = Path("/proc/cpuinfo")
 
 
 def export_model(
@@ -32,12 +44,28 @@ def export_model(
         Literal["onnx", "tensorrt"],
         typer.Option("--format", help="Kind of the artifact; an engine of tensorrt is built where it will run."),
     ] = "onnx",
-    precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Precision of the artifact.")] = "fp32",
-    target: Annotated[Target, typer.Option(help="The processor that int8 is made for.")] = THIS_MACHINE,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="fp16 and int8 of everything that bears it; weight-int8 and int4 of weights alone."),
+    ] = "fp32",
+    target: Annotated[
+        Target | None,
+        typer.Option(
+            help="What it is for: decides the opset and how int8 is encoded.",
+            show_default="this processor; tensorrt for an engine",
+        ),
+    ] = None,
+    opset: Annotated[int | None, typer.Option(help="Else the newest that the target reads.")] = None,
     quantization: Annotated[
         Literal["static", "dynamic"] | None,
-        typer.Option(help="Scales fixed from --calibration (static), or found in every run (of generated text: that)."),
+        typer.Option(
+            help="Scales of int8 fixed from --calibration (static), or found in every run (dynamic); else both are "
+            "measured on it, and the faster that keeps fp32's outputs is taken. Of generated text: dynamic."
+        ),
     ] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Show what int8 of each layer alone does to the outputs.")
+    ] = False,
     calibration: Annotated[
         Path | None,
         typer.Option(
@@ -97,18 +125,10 @@ def export_model(
     if out is None:
         raise InputError("There is nowhere to write to; give --out DIR, the folder for the artifact.")
     check_output_folder(out, overwrite)
-    method = quantization or ("dynamic" if generates_text(student) else "static")
-    is_static = precision == "int8" and method == "static"
-    if is_static and generates_text(student):
-        raise InputError(
-            "Static int8 is not there yet for models that generate text; choose --quantization dynamic, which is "
-            "gated on the likeliest token."
-        )
-    if is_static and not calibration:
-        raise InputError(
-            "Static int8 needs samples to find its scales: give --calibration FILE (csv, tsv, jsonl, txt; for images "
-            "npz or a folder; a few hundred like those it will see), or choose --quantization dynamic."
-        )
+    wanted: Target = target or ("tensorrt" if kind == "tensorrt" else THIS_MACHINE)
+    is_text = generates_text(student)
+    method = "dynamic" if is_text and quantization is None else quantization
+    _check(precision, method, calibration, is_text, sensitivity)
     reads = find_kind(student)
     if calibration:
         check_samples(calibration, "calibration file", reads)
@@ -119,11 +139,14 @@ def export_model(
         export_checkpoint,
         student,
         precision=precision,
-        target=target,
+        target=wanted,
+        opset=opset,
         quantization=method,
         kind=reads,
         samples=found,
         max_length=max_length,
+        runs_here=_runs_here(wanted),
+        shows_layers=sensitivity,
         overwrite=overwrite,
     )
     if kind == "tensorrt":
@@ -131,3 +154,31 @@ def export_model(
 
         return build_exported(export, out, building)
     return add_lint(export(out), out, lint) if lint else export(out)
+
+
+def _runs_here(target: Target) -> bool:
+    """Whether this machine's processor is such a target."""
+    if target == "cpu-x86-vnni":
+        return CPU_FLAGS.is_file() and "vnni" in CPU_FLAGS.read_text(encoding="utf-8")
+    return target == THIS_MACHINE
+
+
+def _check(
+    precision: Precision, method: str | None, calibration: Path | None, is_text: bool, sensitivity: bool
+) -> None:
+    """Refuse early what does not go together."""
+    if sensitivity and (precision != "int8" or method):
+        raise InputError(
+            "--sensitivity is measured where int8 is chosen: give --precision int8 and --calibration FILE, and no "
+            "--quantization, of a model that does not generate text."
+        )
+    if precision == "int8" and method == "static" and is_text:
+        raise InputError(
+            "Static int8 is not there yet for models that generate text; choose --quantization dynamic, which is "
+            "gated on the likeliest token."
+        )
+    if precision == "int8" and method != "dynamic" and not calibration:
+        raise InputError(
+            "Static int8 needs samples to find its scales: give --calibration FILE (csv, tsv, jsonl, txt; for images "
+            "npz or a folder; a few hundred like those it will see), or choose --quantization dynamic."
+        )

@@ -1,21 +1,25 @@
 """The export behind `edgefold export`, for models of text, images or speech with what prepares their inputs."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgefold.artifacts import Artifact
+from edgefold.artifacts import Artifact, Precision
 from edgefold.checkpoints import MANIFEST, read_manifest
 from edgefold.cli.answers import Answer
 from edgefold.cli.encoding import Arrays, encode_samples, open_processor
+from edgefold.cli.int8_job import export_best_int8
 from edgefold.cli.models import count_parameters, find_task, open_model
 from edgefold.cli.samples import Kind, example_samples
 from edgefold.cli.tables import make_table
 from edgefold.exporters import export_generator, export_onnx
+from edgefold.exporters.quantization import Quantization
+from edgefold.exporters.sensitivity import LayerSensitivity
 
 GENERATED = ("text-generation", "text2text-generation", "automatic-speech-recognition")
 """Tasks whose models generate text step by step."""
@@ -27,15 +31,23 @@ def export_checkpoint(
     folder: Path,
     out: Path,
     *,
-    precision: Literal["fp32", "int8"],
+    precision: Precision,
     target: str,
-    quantization: Literal["static", "dynamic"],
+    opset: int | None,
+    quantization: Quantization | None,
     kind: Kind,
     samples: Sequence[Any],
     max_length: int,
+    runs_here: bool,
+    shows_layers: bool,
     overwrite: bool,
 ) -> Answer:
     """Open the model and its tokenizer or image processor, export, and say what was written.
+
+    Args:
+        quantization: None measures which int8 is the best.
+        runs_here: whether the target is this machine.
+        shows_layers: whether to tell how sensitive each layer is to int8.
 
     Raises:
         InputError: the folder holds no model with a tokenizer, an image processor or a feature extractor.
@@ -53,24 +65,40 @@ def export_checkpoint(
             out,
             precision=precision,
             target=target,
+            opset=opset,
             tokenizer=folder,
             lineage=_lineage(folder),
             overwrite=overwrite,
         )
         return _answer(out, artifact, model)
     (inputs,) = _as_tensors(encode_samples(folder, kind, processor, examples, max_length))
+    batches = _as_tensors(encode_samples(folder, kind, processor, samples, max_length)) if samples else None
+    common: dict[str, Any] = {
+        "target": target,
+        "opset": opset,
+        "tokenizer": processor,
+        "task": task,
+        "lineage": _lineage(folder),
+    }
+    if precision == "int8" and quantization is None:
+        artifact, layers = export_best_int8(
+            lambda fp32: export_onnx(model, inputs, fp32, **common),
+            batches or [],
+            out,
+            target=target,
+            runs_here=runs_here,
+            overwrite=overwrite,
+        )
+        return _answer(out, artifact, model, layers if shows_layers else [])
     artifact = export_onnx(
         model,
         inputs,
         out,
         precision=precision,
-        target=target,
-        quantization=quantization,
-        calibration=_as_tensors(encode_samples(folder, kind, processor, samples, max_length)) if samples else None,
-        tokenizer=processor,
-        task=task,
-        lineage=_lineage(folder),
+        quantization=quantization or "static",
+        calibration=batches,
         overwrite=overwrite,
+        **common,
     )
     return _answer(out, artifact, model)
 
@@ -86,16 +114,54 @@ def _lineage(folder: Path) -> dict[str, Any]:
     return {"teacher": folder.resolve().name}
 
 
-def _answer(out: Path, artifact: Artifact, model: nn.Module) -> Answer:
-    document = {
+def _answer(out: Path, artifact: Artifact, model: nn.Module, layers: Sequence[LayerSensitivity] = ()) -> Answer:
+    told: dict[str, Any] = {
+        name: artifact.lineage[name] for name in ("parity", "opset", "kept_fp32", "int8") if name in artifact.lineage
+    }
+    document: dict[str, Any] = {
         "artifact": str(out),
         "format": artifact.format,
         "precision": artifact.precision,
         "target": artifact.target,
         "size_bytes": artifact.size_bytes,
         "parameters": count_parameters(model),
-        "parity": artifact.lineage["parity"],
+        **told,
+        **({"sensitivity": [asdict(layer) for layer in layers]} if layers else {}),
     }
-    parity = [(f"largest error, {name} against torch", error) for name, error in document["parity"].items()]
-    rows = [(name.replace("_", " "), value) for name, value in document.items() if name != "parity"]
-    return Answer(document, (make_table("Artifact", ("fact", "value"), rows + parity), f"Next: edgefold bench {out}"))
+    facts = [(name.replace("_", " "), value) for name, value in document.items() if not isinstance(value, dict | list)]
+    parity = [(_called(name), value) for name, value in told["parity"].items()]
+    kept = ", ".join(f"{count} {kind}" for kind, count in told.get("kept_fp32", {}).items())
+    rows = facts + parity + ([("kept in fp32", kept)] if kept else [])
+    texts = [make_table("Artifact", ("fact", "value"), rows), *_tried(told.get("int8")), *_sensitivity(layers)]
+    return Answer(document, (*texts, f"Next: edgefold bench {out}"))
+
+
+def _called(measure: str) -> str:
+    """What a figure of parity is, in words."""
+    precision, _, kind = measure.partition("_")
+    words = {"": "largest error", "same_choice": "same likeliest token", "divergence": "divergence in nats"}
+    return f"{words[kind]}, {precision} against torch"
+
+
+def _tried(int8: dict[str, Any] | None) -> list[Any]:
+    if int8 is None:
+        return []
+    (kind,) = int8["gate"]
+    rows = [
+        (
+            ("-> " if c["name"] == int8["chosen"] else "") + c["name"],
+            c[kind],
+            None if c["seconds"] is None else c["seconds"] * 1e3,
+            c["size_bytes"] / 1e6,
+        )
+        for c in int8["candidates"]
+    ]
+    return [make_table("int8 as tried, against fp32", ("candidate", kind, "CPU p50 ms", "MB"), rows)]
+
+
+def _sensitivity(layers: Sequence[LayerSensitivity]) -> list[Any]:
+    if not layers:
+        return []
+    rows = [(layer.layer, layer.kind, layer.parameters, layer.error) for layer in layers]
+    columns = ("layer", "kind", "parameters", "relative error")
+    return [make_table("Outputs where that layer alone is in int8", columns, rows)]

@@ -26,7 +26,10 @@ def verify_artifact(
     max_length: Annotated[int, typer.Option(min=2, help="Tokens kept of each text.")] = 128,
     tolerance: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Largest error allowed in any output (fp32: 1e-4, int8: not looked at)."),
+        typer.Option(
+            min=0.0,
+            help="Largest error allowed in any output (fp32: 1e-4, fp16: 1e-2 of the largest, int8: not looked at).",
+        ),
     ] = None,
     agreement: Annotated[
         float | None,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,28 @@ class Gate:
     """Largest absolute difference in any output; None does not look at it."""
     agreement: float
     """Least share of vectors whose largest value stands at the same place."""
+    divergence: float | None = None
+    """Largest mean divergence of logits from the reference's, in nats; None does not look at it."""
+    in_units: bool = False
+    """Whether the tolerance is in units of the reference's largest value, where that is above 1."""
 
     def passes(self, output: OutputAgreement) -> bool:
-        is_close = self.tolerance is None or output.max_error <= self.tolerance  # NaN is not
-        return is_close and output.argmax_agreement >= self.agreement and math.isfinite(output.max_error)
+        unit = max(1.0, output.largest) if self.in_units else 1.0
+        is_close = self.tolerance is None or output.max_error <= self.tolerance * unit  # NaN is not
+        is_like = self.divergence is None or output.divergence is None or output.divergence <= self.divergence
+        decides = output.argmax_agreement >= self.agreement
+        return is_close and is_like and decides and math.isfinite(output.max_error)
 
 
-GATES = {"fp32": Gate(1e-4, 0.0), "fp16": Gate(1e-2, 0.0), "int8": Gate(None, 0.95)}
-"""By precision. int8 moves every value a little, so what counts is how often it decides otherwise."""
+GATES = {
+    "fp32": Gate(1e-4, 0.0),
+    "fp16": Gate(1e-2, 0.0, in_units=True),
+    "int8": Gate(None, 0.95),
+    "weight-int8": Gate(None, 0.0, divergence=0.05),
+    "int4": Gate(None, 0.0, divergence=0.2),
+}
+"""By precision. int8 moves every value a little, so what counts is how often it decides otherwise; of weights in few
+bits, how far the distribution of the next token moves."""
 
 
 def compare(
@@ -52,7 +66,8 @@ def compare(
     """Every output beside the reference's; exit status 3 when they differ by more than the gate lets through."""
     artifact = load_artifact(folder)
     gate = GATES[artifact.precision]
-    gate = Gate(gate.tolerance if tolerance is None else tolerance, gate.agreement if agreement is None else agreement)
+    gate = gate if tolerance is None else replace(gate, tolerance=tolerance, in_units=False)
+    gate = gate if agreement is None else replace(gate, agreement=agreement)
     batches = _real_batches(artifact, kind, samples, max_length) if samples else _made_up_batches(artifact)
     if artifact.parts:
         batches = with_targets(artifact, batches)
@@ -74,12 +89,22 @@ def compare(
 
 
 def _texts(document: dict[str, Any], gate: Gate) -> tuple[Any, ...]:
-    columns = ("output", "largest error", "mean error", "cosine", "same argmax")
-    rows = [(name, *output.values()) for name, output in document["outputs"].items()]
-    limit = "" if gate.tolerance is None else f"largest error at most {gate.tolerance:g}, "
+    columns = {
+        "largest error": "max_error",
+        "mean error": "mean_error",
+        "cosine": "cosine",
+        "same argmax": "argmax_agreement",
+        "divergence": "divergence",
+    }
+    rows = [(name, *(output[key] for key in columns.values())) for name, output in document["outputs"].items()]
+    unit = " of the largest value" if gate.in_units else ""
+    limit = "" if gate.tolerance is None else f"largest error at most {gate.tolerance:g}{unit}, "
+    limit += "" if gate.divergence is None else f"divergence at most {gate.divergence:g} nats, "
     verdict = "passed" if document["passed"] else "MISSED"
     return (
-        make_table(f"{document['artifact']} against {document['against']}, {document['inputs']}", columns, rows),
+        make_table(
+            f"{document['artifact']} against {document['against']}, {document['inputs']}", ("output", *columns), rows
+        ),
         f"Gate {verdict}: {limit}same argmax at least {gate.agreement:g}.",
     )
 

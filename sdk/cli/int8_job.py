@@ -1,0 +1,115 @@
+"""int8 by measuring: candidates quantized from one fp32 export, the fastest inside the quality gate handed out.
+
+Half of the calibration batches find the scales, the others judge: the share of decisions (argmax of what is called
+logits) that stay as in fp32, or the cosine of outputs that decide nothing. Times are taken in turns on one thread.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import Tensor
+
+from edgefold.artifacts import Artifact
+from edgefold.cli.candidates import Candidate, choose_fastest
+from edgefold.errors import GateError, InputError
+from edgefold.exporters import measure_sensitivity, most_sensitive, quantize_onnx
+from edgefold.exporters.sensitivity import LayerSensitivity
+from edgefold.exporters.targets import find_target
+from edgefold.runtimes import benchmark_together, open_session, verify_outputs
+from edgefold.runtimes.verification import OutputAgreement
+
+Batch = dict[str, Tensor]
+LEAST = {"same argmax": 0.95, "cosine": 0.98}
+"""Of what an int8 artifact keeps of fp32's outputs."""
+SECONDS = 0.5
+"""For which each candidate is timed."""
+
+
+def export_best_int8(
+    export_fp32: Callable[[Path], Artifact],
+    batches: Sequence[Batch],
+    out: Path,
+    *,
+    target: str,
+    runs_here: bool,
+    overwrite: bool,
+) -> tuple[Artifact, list[LayerSensitivity]]:
+    """Quantize in several ways, judge and time each, and write the chosen one with all that was tried in its lineage.
+
+    Args:
+        export_fp32: writes the fp32 artifact into the folder that it is given.
+        runs_here: whether the target is this machine, so that times mean something; else the order decides: static,
+            static without the most sensitive layers, dynamic.
+
+    Raises:
+        GateError: no candidate keeps enough of fp32's outputs.
+    """
+    calibration, judged = (batches[::2], batches[1::2]) if len(batches) > 1 else (batches, batches)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        fp32 = export_fp32(folder / "fp32")
+        layers = measure_sensitivity(fp32.model_path, calibration, target)
+        candidates: dict[str, dict[str, Any]] = {"static": {"quantization": "static", "calibration": calibration}}
+        if left_out := most_sensitive(layers):
+            some = f"static, {len(left_out)} layer(s) in fp32"
+            candidates[some] = {**candidates["static"], "left_out": left_out}
+        if not find_target(target).is_tensorrt:
+            candidates["dynamic"] = {"quantization": "dynamic"}
+        made = _quantize(fp32, candidates, target, folder)
+        kind, qualities = _judge(fp32, made, judged)
+        seconds = _time(made, judged) if runs_here else dict.fromkeys(made)
+        tried = [Candidate(name, qualities[name], seconds[name]) for name in made]
+        chosen = choose_fastest(tried, LEAST[kind])
+        facts = [
+            {"name": c.name, kind: c.quality, "seconds": c.seconds, "size_bytes": made[c.name].size_bytes}
+            for c in tried
+        ]
+        if chosen.quality < LEAST[kind]:
+            raise GateError(
+                f"No int8 candidate keeps {LEAST[kind]:.0%} of fp32's outputs ({kind}): "
+                f"{', '.join(f'{c.name} {c.quality:.1%}' for c in tried)}; nothing was written. Use fp16 or fp32."
+            )
+        lineage = {"int8": {"gate": {kind: LEAST[kind]}, "chosen": chosen.name, "candidates": facts}}
+        options = candidates[chosen.name]
+        artifact = quantize_onnx(fp32, out, target=target, lineage=lineage, overwrite=overwrite, **options)
+    return artifact, layers
+
+
+def _quantize(fp32: Artifact, candidates: dict[str, dict[str, Any]], target: str, folder: Path) -> dict[str, Artifact]:
+    """Those that can be made: without a MatMul there is no dynamic int8."""
+    made = {}
+    for index, (name, options) in enumerate(candidates.items()):
+        try:
+            made[name] = quantize_onnx(fp32, folder / str(index), target=target, **options)
+        except InputError:
+            if name == "static":
+                raise
+    return made
+
+
+def _judge(fp32: Artifact, made: dict[str, Artifact], batches: Sequence[Batch]) -> tuple[str, dict[str, float]]:
+    """What is looked at, and how much of it each candidate keeps in its worst output."""
+    arrays = [{name: value.numpy() for name, value in batch.items()} for batch in batches]
+    found: dict[str, dict[str, OutputAgreement]] = {}
+    with open_session(fp32) as reference:
+        for name, artifact in made.items():
+            with open_session(artifact) as session:
+                found[name] = verify_outputs(session.run, reference.run, arrays).outputs
+    deciding = [output for output in next(iter(found.values())) if "logits" in output]
+    if deciding:
+        return "same argmax", {n: min(o[name].argmax_agreement for name in deciding) for n, o in found.items()}
+    return "cosine", {name: min(output.cosine for output in outputs.values()) for name, outputs in found.items()}
+
+
+def _time(made: dict[str, Artifact], batches: Sequence[Batch]) -> dict[str, float | None]:
+    """Processor time of one run on the first row of the batch in the middle, in turns; seconds."""
+    middle = batches[len(batches) // 2]
+    with ExitStack() as stack:
+        sessions = {name: stack.enter_context(open_session(artifact, threads=1)) for name, artifact in made.items()}
+        names = {spec.name for spec in next(iter(sessions.values())).inputs}
+        row = {name: value[:1].numpy() for name, value in middle.items() if name in names}
+        reports = benchmark_together(sessions, row, min_duration_s=SECONDS)
+    return {name: report.cpu_p50_s for name, report in reports.items()}
