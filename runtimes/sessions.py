@@ -20,6 +20,7 @@ SUM = " + "
 RUNTIMES = {
     "onnxruntime": ("edgefold.runtimes.onnxruntime_session", "OnnxRuntimeSession", ("onnx",)),
     "openvino": ("edgefold.runtimes.openvino_session", "OpenVinoSession", ("onnx",)),
+    "tensorrt": ("edgefold.runtimes.tensorrt_session", "TensorRtSession", ("tensorrt",)),
 }
 """Name -> its module, its class, and the artifact formats that it opens."""
 ON_DEVICE = "onnxruntime"
@@ -88,7 +89,11 @@ def open_session(
     module, name, formats = ON_DEVICES if is_remote(device) else RUNTIMES[runtime]
     opened = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
     if opened.format not in formats:
-        raise InputError(f"{runtime} opens {' and '.join(formats)}; {opened.folder} holds {opened.format}.")
+        fitting = [other for other, (_, _, kinds) in RUNTIMES.items() if opened.format in kinds]
+        raise InputError(
+            f"{runtime} opens {' and '.join(formats)}; {opened.folder} holds {opened.format}, which "
+            f"{' or '.join(fitting) or 'nothing here'} opens."
+        )
     session: Session = getattr(_import_runtime(runtime, module), name)(
         opened, device=device, threads=threads, spinning=spinning
     )

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from edgefold.errors import DeviceError
@@ -37,6 +38,17 @@ def import_tensorrt(names: Sequence[str] = BUILDERS) -> ModuleType:
             return module
         said.append(f"{name}: has no Runtime, so it is no TensorRT")
     raise DeviceError(f"No TensorRT can be imported here ({'; '.join(said)}). Install one {ADVICE}.")
+
+
+def check_installed() -> None:
+    """Refuse early, importing nothing, where there is no TensorRT to build with.
+
+    Raises:
+        DeviceError: none of its modules is there.
+    """
+    names = (os.environ[VARIABLE],) if VARIABLE in os.environ else BUILDERS
+    if not any(find_spec(name) for name in names):
+        raise DeviceError(f"There is no TensorRT here (looked for {', '.join(names)}). Install one {ADVICE}.")
 
 
 def is_rtx(module: ModuleType) -> bool:

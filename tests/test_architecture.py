@@ -34,6 +34,7 @@ ALLOWED = {
         "edgefold.reports",
         "edgefold.errors",
         "edgefold.staging",
+        "edgefold.tensorrt_modules",
     ),
     "edgefold.runtimes.agent": ("edgefold.runtimes.agent",),
     "edgefold.runtimes.remote": (

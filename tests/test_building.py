@@ -145,6 +145,16 @@ def test_a_damaged_engine_is_built_anew(build: Build, tmp_path: Path) -> None:
     assert build("10.3", encoder()).from_cache
 
 
+def test_a_cache_that_cannot_be_written_costs_nothing_else(
+    build: Build, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    for _ in range(2):
+        assert not build("10.3", encoder()).from_cache
+        assert (tmp_path / "model.engine").read_bytes().startswith(b"PLAN")
+    assert f"nothing is kept in {tmp_path / 'cache'}: " in caplog.text
+
+
 def test_timings_are_kept_for_each_tensorrt_and_device(build: Build, tmp_path: Path) -> None:
     build("10.3", encoder())
     (kept,) = (tmp_path / "cache").glob("*.timings")

@@ -210,6 +210,7 @@ def test_the_linter_refuses_what_the_compiler_refuses(compiled: Callable[..., An
         _, message, nodes = said[operator]
         assert nodes == [f"the_{operator}"]
         assert f"node the_{operator} ({operator})" in message
+    assert said["Det"][1].endswith("does not take Det.onnx: node the_Det (Det): is not supported.")
 
 
 def packed_product() -> onnx.ModelProto:

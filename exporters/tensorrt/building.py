@@ -104,7 +104,13 @@ def creation_flags(trt: ModuleType) -> int:
 def describe_errors(parser: Any) -> str:
     """The parser's errors, each with its node."""
     errors = [parser.get_error(index) for index in range(min(parser.num_errors, TOLD_ERRORS))]
-    return "; ".join(f"{_node_of(error)}: {' '.join(error.desc().split())}" for error in errors) or "no reason given"
+    return "; ".join(f"{_node_of(error)}: {_said(error)}" for error in errors) or "no reason given"
+
+
+def _said(error: Any) -> str:
+    """Of an operator without an importer TensorRT-RTX says "false"."""
+    said = " ".join(error.desc().split())
+    return "is not supported" if said == "false" else said
 
 
 def _node_of(error: Any) -> str:

@@ -1,10 +1,15 @@
-"""Engines and timings of earlier builds, under a key of all that decides: model, TensorRT, device and settings."""
+"""Engines and timings of earlier builds, under a key of all that decides: model, TensorRT, device and settings.
+
+A cache that cannot be read or written costs time and nothing else: it is logged, and the build goes on.
+"""
 
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +44,7 @@ def find_engine(cache: Path, key: str, out: Path) -> dict[str, Any] | None:
 
 def keep_engine(cache: Path, key: str, engine: Path, facts: Mapping[str, Any]) -> None:
     """Keep an engine; whole or not at all, and the last of several at once."""
-    with staged_folder(cache / key, overwrite=True) as folder:
+    with _costing_time_alone(cache), staged_folder(cache / key, overwrite=True) as folder:
         shutil.copyfile(engine, folder / ENGINE)
         text = json.dumps({"sha256": sha256_file(engine), "facts": dict(facts)}, indent=2)
         (folder / FACTS).write_text(text)
@@ -47,10 +52,20 @@ def keep_engine(cache: Path, key: str, engine: Path, facts: Mapping[str, Any]) -
 
 def read_timings(cache: Path, key: str) -> bytes:
     """The kernel timings of earlier builds with this TensorRT on this device; b"" at first."""
-    path = cache / f"{key}.timings"
-    return path.read_bytes() if path.is_file() else b""
+    try:
+        return (cache / f"{key}.timings").read_bytes()
+    except OSError:
+        return b""
 
 
 def keep_timings(cache: Path, key: str, timings: bytes) -> None:
-    with staged_file(cache / f"{key}.timings") as path:
+    with _costing_time_alone(cache), staged_file(cache / f"{key}.timings") as path:
         path.write_bytes(timings)
+
+
+@contextmanager
+def _costing_time_alone(cache: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        logging.getLogger(__name__).warning("nothing is kept in %s: %s", cache, error.strerror)

@@ -19,7 +19,8 @@ def bench_artifact(
         Path | None, typer.Option(help="Artifact to compare with, measured in turns with the first.")
     ] = None,
     runtime: Annotated[
-        Literal["onnxruntime", "openvino"], typer.Option(help="Runtime that opens it; openvino: on this machine's CPU.")
+        Literal["onnxruntime", "openvino", "tensorrt"],
+        typer.Option(help="Runtime that opens it; openvino: on this machine's CPU; tensorrt: an engine, on its GPU."),
     ] = "onnxruntime",
     device: Annotated[
         str, typer.Option(help="cpu or cuda of this machine, or ssh://user@host[:port] for another's CPU.")

@@ -1,5 +1,6 @@
-"""`edgefold export`: a student or checkpoint in, an artifact out."""
+"""`edgefold export`: a student or checkpoint in, an artifact out; of an ONNX artifact, an engine."""
 
+import functools
 import platform
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,8 +9,9 @@ import typer
 
 from edgefold.artifacts import Precision
 from edgefold.cli.answers import Answer
-from edgefold.cli.linting import add_lint, check_lint_target, is_graph, lint_graphs
+from edgefold.cli.linting import add_lint, check_build, check_lint_target, is_graph, lint_graphs
 from edgefold.cli.paths import check_model_folder
+from edgefold.cli.ranges import read_ranges
 from edgefold.cli.samples import check_samples, find_kind, generates_text, read_samples
 from edgefold.errors import InputError
 from edgefold.staging import check_output_folder
@@ -34,18 +36,25 @@ def export_model(
         Path,
         typer.Argument(
             metavar="STUDENT",
-            help="Folder of a student, or of any checkpoint. With --lint also an artifact or .onnx file.",
+            help="Folder of a student, or of any checkpoint. For --format tensorrt and --lint also an ONNX artifact.",
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder for the artifact.")] = None,
-    kind: Annotated[Literal["onnx"], typer.Option("--format", help="Kind of the artifact.")] = "onnx",
+    kind: Annotated[
+        Literal["onnx", "tensorrt"],
+        typer.Option("--format", help="Kind of the artifact; an engine of tensorrt is built where it will run."),
+    ] = "onnx",
     precision: Annotated[
         Precision,
         typer.Option(help="fp16 and int8 of everything that bears it; weight-int8 and int4 of weights alone."),
     ] = "fp32",
-    target: Annotated[Target, typer.Option(help="What it is for: decides the opset and how int8 is encoded.")] = (
-        THIS_MACHINE
-    ),
+    target: Annotated[
+        Target | None,
+        typer.Option(
+            help="What it is for: decides the opset and how int8 is encoded.",
+            show_default="this processor; tensorrt for an engine",
+        ),
+    ] = None,
     opset: Annotated[int | None, typer.Option(help="Else the newest that the target reads.")] = None,
     quantization: Annotated[
         Literal["static", "dynamic"] | None,
@@ -67,6 +76,22 @@ def export_model(
     text: Annotated[str, typer.Option(help="Column of the text in that file.")] = "text",
     samples: Annotated[int, typer.Option(min=1, help="Samples to calibrate with.")] = 256,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens kept of each text.")] = 128,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RANGES",
+            help="Sizes of an engine, dimension=least:usual:largest, as in batch=1:1:8,sequence=1:128:512; may be "
+            "repeated.",
+        ),
+    ] = None,
+    sparse: Annotated[
+        bool, typer.Option("--sparse", help="Let an engine run 2:4 weights on sparse kernels where they are faster.")
+    ] = False,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N.N", help="GPU that TensorRT-RTX compiles for, as in 8.6; may be repeated."),
+    ] = None,
+    build_seconds: Annotated[float, typer.Option(min=1, help="When the build of an engine is given up.")] = 3600.0,
     lint: Annotated[
         str | None,
         typer.Option(
@@ -76,7 +101,22 @@ def export_model(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands in the output folder.")] = False,
 ) -> Answer:
-    """Export a student to ONNX, checked against torch before it is handed out."""
+    """Export a student to ONNX, checked against torch before it is handed out; or build an engine of TensorRT."""
+    building = {
+        "profiles": read_ranges(profile or ()),
+        "sparse": sparse,
+        "compute_capabilities": compute_capability or [],
+        "timeout_s": build_seconds,
+        "overwrite": overwrite,
+    }
+    if kind == "tensorrt":
+        check_build(student, out, lint)
+        if out and is_graph(student):
+            from edgefold.cli.build_job import build_from
+
+            return build_from(student, out, building)
+    elif profile or sparse or compute_capability:
+        raise InputError("--profile, --sparse and --compute-capability are of engines; give --format tensorrt too.")
     if lint:
         check_lint_target(lint)
         if is_graph(student):
@@ -85,6 +125,7 @@ def export_model(
     if out is None:
         raise InputError("There is nowhere to write to; give --out DIR, the folder for the artifact.")
     check_output_folder(out, overwrite)
+    wanted: Target = target or ("tensorrt" if kind == "tensorrt" else THIS_MACHINE)
     is_text = generates_text(student)
     method = "dynamic" if is_text and quantization is None else quantization
     _check(precision, method, calibration, is_text, sensitivity)
@@ -94,21 +135,25 @@ def export_model(
     found = read_samples(reads, calibration, text, samples) if calibration else []
     from edgefold.cli.export_job import export_checkpoint
 
-    answer = export_checkpoint(
+    export = functools.partial(
+        export_checkpoint,
         student,
-        out,
         precision=precision,
-        target=target,
+        target=wanted,
         opset=opset,
         quantization=method,
         kind=reads,
         samples=found,
         max_length=max_length,
-        runs_here=_runs_here(target),
+        runs_here=_runs_here(wanted),
         shows_layers=sensitivity,
         overwrite=overwrite,
     )
-    return add_lint(answer, out, lint) if lint else answer
+    if kind == "tensorrt":
+        from edgefold.cli.build_job import build_exported
+
+        return build_exported(export, out, building)
+    return add_lint(export(out), out, lint) if lint else export(out)
 
 
 def _runs_here(target: Target) -> bool:

@@ -8,6 +8,7 @@ from edgefold.artifacts import MANIFEST
 from edgefold.cli.answers import Answer
 from edgefold.cli.tables import make_table
 from edgefold.errors import GateError, InputError
+from edgefold.tensorrt_modules import check_installed
 
 if TYPE_CHECKING:
     from edgefold.exporters.tensorrt.complaints import Lint
@@ -26,6 +27,22 @@ def check_lint_target(name: str) -> None:
     from edgefold.exporters.tensorrt.parser_targets import read_target
 
     read_target(name)
+
+
+def check_build(student: Path, out: Path | None, lint: str | None) -> None:
+    """Refuse early what no engine can be built from, and where no TensorRT is.
+
+    Raises:
+        InputError: a bare ONNX file, nowhere to write to, or --lint beside it.
+        DeviceError: no TensorRT is installed.
+    """
+    if lint:
+        raise InputError("--lint checks ONNX for a TensorRT that is elsewhere; the build asks the one here. Give one.")
+    if student.suffix == ".onnx":
+        raise InputError(f"{student} is a bare graph; give the folder of an artifact, which names its dimensions.")
+    if out is None:
+        raise InputError("There is nowhere to write to; give --out DIR, the folder for the engine.")
+    check_installed()
 
 
 def lint_graphs(path: Path, target: str, out: Path | None) -> Answer:

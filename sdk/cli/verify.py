@@ -18,7 +18,7 @@ def verify_artifact(
         str, typer.Option(help="Where ARTIFACT runs: cpu or cuda of this machine, or ssh://user@host[:port].")
     ] = "cpu",
     runtime: Annotated[
-        Literal["onnxruntime", "openvino"], typer.Option(help="Runtime that ARTIFACT is opened with.")
+        Literal["onnxruntime", "openvino", "tensorrt"], typer.Option(help="Runtime that ARTIFACT is opened with.")
     ] = "onnxruntime",
     data: Annotated[
         Path | None,
