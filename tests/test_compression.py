@@ -128,7 +128,7 @@ def test_outputs_and_unfinished_runs_are_not_overwritten(recipe: Recipe, tmp_pat
 
 def test_a_killed_run_resumes_to_the_same_student(recipe: Recipe, job: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle of training; --resume ends where the undisturbed run ends."""
-    long = changed(recipe, epochs=2, checkpoint_steps=5, batch_size=4)
+    long = changed(recipe, epochs=4, checkpoint_steps=5, batch_size=4)  # two losses are logged
     undisturbed = compress(long, tmp_path / "undisturbed")
     stored = job / "long.yaml"
     from edgefold.recipes import dump_recipe

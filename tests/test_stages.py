@@ -77,7 +77,7 @@ def test_sizes_fall_from_stage_to_stage(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_kill_in_the_second_stage_loses_nothing(folder: Path, tmp_path: Path) -> None:
     """SIGKILL after a checkpoint of the second stage; --resume ends at the same loss and the same weights."""
-    fine = "  - {name: fine-tuning, training: {epochs: 2, checkpoint_steps: 3}}\n"
+    fine = "  - {name: fine-tuning, training: {epochs: 6, checkpoint_steps: 3}}\n"
     job = recipe(folder, PRE_TRAINING + fine)
     undisturbed = compress(job, tmp_path / "undisturbed")
     kill_in_training(folder / "recipe.yaml", tmp_path / "killed", step=7, stage="fine-tuning train")
