@@ -19,7 +19,7 @@ from edgefold.exporters.graph_saving import SINGLE_FILE_BYTES, read_specs, save_
 from edgefold.exporters.half_precision import halve_model, sum_kept
 from edgefold.exporters.older_opsets import lower_opset
 from edgefold.exporters.optimum_layout import write_optimum_layout
-from edgefold.exporters.precisions import BITS, check_precision
+from edgefold.exporters.precisions import BITS, MOST_DIVERGENCE, check_precision
 from edgefold.exporters.preparation import check_exportable, prepared, zero_shares
 from edgefold.exporters.quantization import check_quantization, quantize_model
 from edgefold.exporters.sequence_decoders import sequence_parts
@@ -46,7 +46,7 @@ def export_generator(
     tolerance: float = 1e-4,
     half_tolerance: float = 1e-2,
     least_agreement: float = 0.9,
-    most_divergence: float = 0.2,
+    most_divergence: float | None = None,
     single_file_bytes: int = SINGLE_FILE_BYTES,
     overwrite: bool = False,
 ) -> Artifact:
@@ -69,7 +69,7 @@ def export_generator(
         half_tolerance: the same of fp16.
         least_agreement: of int8, the least share of tokens after which the likeliest token stays the same.
         most_divergence: of weights in int8 or int4, the largest mean divergence KL(torch ‖ artifact) of the next token,
-            in nats.
+            in nats; else that of `edgefold.exporters.precisions.MOST_DIVERGENCE`.
         single_file_bytes: more weights than this are written beside the graph.
 
     Raises:
@@ -100,7 +100,9 @@ def export_generator(
                 _quantize(folder / part.file, precision, target)
         if precision != "fp32":
             agreement = _compare(model, folder, inputs, settings)
-            _check_lower(precision, agreement, _Gates(half_tolerance, least_agreement, most_divergence))
+            _check_lower(
+                precision, agreement, _Gates(half_tolerance, least_agreement, _or_default(most_divergence, precision))
+            )
             parity |= {
                 precision: agreement.error,
                 f"{precision}_same_choice": agreement.same_choice,
@@ -182,6 +184,10 @@ def _quantize(path: Path, precision: Precision, target: str) -> None:
         quantize_model(path, "dynamic", target, [])
     else:
         quantize_weights(path, BITS[precision])
+
+
+def _or_default(divergence: float | None, precision: Precision) -> float:
+    return MOST_DIVERGENCE.get(precision, 0.0) if divergence is None else divergence
 
 
 @dataclass(frozen=True)

@@ -145,12 +145,13 @@ def shift_to_unsigned(model: onnx.ModelProto) -> None:
 def without_advice() -> Iterator[None]:
     """ONNX Runtime's quantizer gives advice through the root logger; its errors still pass."""
     root = logging.getLogger()
-    level = root.level
+    level, handlers = root.level, root.handlers[:]
     root.setLevel(logging.ERROR)
     try:
         yield
     finally:
         root.setLevel(level)
+        root.handlers[:] = handlers
 
 
 def weight_products(model: onnx.ModelProto, kinds: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Weights alone in 4 or 8 bits, for language models: a step of generation reads every weight once and computes little.
 
 Each block of `BLOCK_SIZE` weights along a column has a scale and a zero point of its own: w ≈ s (q - z), rounded to the
-nearest (MatMulNBits of ONNX Runtime). Look-up tables are held in int8 per column.
+nearest (MatMulNBits of ONNX Runtime). Look-up tables are held in int8 per column. Beside 4 bits, a product that is an
+output of the graph, as the head of a language model is, has 8. What each costs: tests/benchmarks/bench_precisions.py.
 """
 
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from edgefold.errors import InputError
 from edgefold.exporters.model_files import load_model
@@ -32,13 +32,24 @@ def quantize_weights(path: Path, bits: int) -> None:
         raise InputError(
             f"The model has no MatMul with constant weights, so weights in {bits} bits have nothing to gain; use fp32."
         )
-    with without_advice():
-        quantizer = MatMulNBitsQuantizer(model, bits=bits, block_size=BLOCK_SIZE, accuracy_level=INT8_ACTIVATIONS)
-        quantizer.process()
-    result = quantizer.model.model
-    quantize_tables(result)
-    onnx.save(result, path)
+    outputs = {value.name for value in model.graph.output}
+    heads = [node.name for node in model.graph.node if node.op_type == "MatMul" and node.output[0] in outputs]
+    model = _quantize_products(model, bits, heads)
+    model = _quantize_products(model, 8, [])  # the heads are left
+    quantize_tables(model)
+    onnx.save(model, path)
     path.with_name(f"{path.name}_data").unlink(missing_ok=True)
+
+
+def _quantize_products(model: onnx.ModelProto, bits: int, left_out: list[str]) -> onnx.ModelProto:
+    with without_advice():  # the import configures the root logger
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+    with without_advice():
+        quantizer = MatMulNBitsQuantizer(
+            model, bits=bits, block_size=BLOCK_SIZE, accuracy_level=INT8_ACTIVATIONS, nodes_to_exclude=left_out
+        )
+        quantizer.process()
+    return quantizer.model.model
 
 
 def _transpose_constants(model: onnx.ModelProto) -> None:

@@ -16,10 +16,11 @@ from edgefold.artifacts import Artifact
 from edgefold.cli.candidates import Candidate, choose_fastest
 from edgefold.errors import GateError, InputError
 from edgefold.exporters import measure_sensitivity, most_sensitive, quantize_onnx
+from edgefold.exporters.parity import open_graph
 from edgefold.exporters.sensitivity import LayerSensitivity
 from edgefold.exporters.targets import find_target
 from edgefold.runtimes import benchmark_together, open_session, verify_outputs
-from edgefold.runtimes.verification import OutputAgreement
+from edgefold.runtimes.verification import OutputAgreement, Run
 
 Batch = dict[str, Tensor]
 LEAST = {"same argmax": 0.95, "cosine": 0.98}
@@ -93,15 +94,22 @@ def _quantize(fp32: Artifact, candidates: dict[str, dict[str, Any]], target: str
 def _judge(fp32: Artifact, made: dict[str, Artifact], batches: Sequence[Batch]) -> tuple[str, dict[str, float]]:
     """What is looked at, and how much of it each candidate keeps in its worst output."""
     arrays = [{name: value.numpy() for name, value in batch.items()} for batch in batches]
-    found: dict[str, dict[str, OutputAgreement]] = {}
-    with open_session(fp32) as reference:
-        for name, artifact in made.items():
-            with open_session(artifact) as session:
-                found[name] = verify_outputs(session.run, reference.run, arrays).outputs
+    reference = _as_function(fp32)
+    found: dict[str, dict[str, OutputAgreement]] = {
+        name: verify_outputs(_as_function(artifact), reference, arrays).outputs for name, artifact in made.items()
+    }
     deciding = [output for output in next(iter(found.values())) if "logits" in output]
     if deciding:
         return "same argmax", {n: min(o[name].argmax_agreement for name in deciding) for n, o in found.items()}
     return "cosine", {name: min(output.cosine for output in outputs.values()) for name, outputs in found.items()}
+
+
+def _as_function(artifact: Artifact) -> Run:
+    """What the graph says, whatever this processor's own 8-bit products saturate at."""
+    session = open_graph(artifact.model_path)
+    names = [value.name for value in session.get_outputs()]
+    wanted = [value.name for value in session.get_inputs()]
+    return lambda batch: dict(zip(names, session.run(names, {name: batch[name] for name in wanted}), strict=True))
 
 
 def _time(made: dict[str, Artifact], batches: Sequence[Batch]) -> dict[str, float | None]:

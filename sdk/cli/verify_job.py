@@ -14,6 +14,7 @@ from edgefold.cli.answers import Answer
 from edgefold.cli.generation_runs import open_run, unpadded, with_targets
 from edgefold.cli.samples import Kind
 from edgefold.cli.tables import make_table
+from edgefold.exporters.precisions import MOST_DIVERGENCE
 from edgefold.runtimes import example_inputs, verify_outputs
 from edgefold.runtimes.verification import OutputAgreement, Run
 
@@ -45,8 +46,7 @@ GATES = {
     "fp32": Gate(1e-4, 0.0),
     "fp16": Gate(1e-2, 0.0, in_units=True),
     "int8": Gate(None, 0.95),
-    "weight-int8": Gate(None, 0.0, divergence=0.05),
-    "int4": Gate(None, 0.0, divergence=0.2),
+    **{name: Gate(None, 0.0, divergence=most) for name, most in MOST_DIVERGENCE.items()},
 }
 """By precision. int8 moves every value a little, so what counts is how often it decides otherwise; of weights in few
 bits, how far the distribution of the next token moves."""
