@@ -18,8 +18,8 @@ THROTTLED_BELOW = 0.95
 """Share of its first clock under load below which a core is said to have been throttled."""
 CONTENDED_ABOVE = 1.1
 """Wall time over CPU time of single-threaded runs above which somebody else had the core. The time for which threads
-stood in line for cores tells it too, from a share of 1 - 1/1.1 of their time on: Linux likes to take the core away in the
-system call that reads the CPU time, which is between two runs."""
+stood in line for cores tells it too, from a share of 1 - 1/1.1 of their time on: Linux likes to take the core away in
+the system call that reads the CPU time, which is between two runs."""
 BOOTSTRAP_ROUNDS = 2000
 CLEAR_FROM_BLOCKS = 6
 """With fewer, all block ratios fall on one side of 1 by chance more often than 5 % of the time: 2 / 2**5 = 6 %."""
