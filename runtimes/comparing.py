@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edgefold.artifacts import Artifact
 from edgefold.errors import InputError
 from edgefold.reports import Report
+from edgefold.runtimes.affinity import bound_to
 from edgefold.runtimes.benchmarking import MIN_RUNS, benchmark_together
 from edgefold.runtimes.concurrency import benchmark_concurrently
 from edgefold.runtimes.memory_use import Opening, measure_memory
@@ -32,6 +33,7 @@ def benchmark_artifacts(
     block_s: float = 0.05,
     energy_s: float = 10.0,
     concurrency: int = 1,
+    cores: Sequence[int] = (),
     memory: bool = False,
 ) -> dict[str, Report]:
     """Open artifacts side by side and measure them as `benchmark_together` does.
@@ -42,6 +44,7 @@ def benchmark_artifacts(
             and onnxruntime and nothing of ours.
         energy_s: on a Jetson, how long it idles and then runs each artifact alone while its power is read; 0 for not.
         concurrency: sessions of each artifact that run at the same time, on this machine; see `benchmark_concurrently`.
+        cores: those of this machine that it stays on; () for all that it may use.
         memory: whether to open and run each artifact once more in a process of its own, to see how much it takes.
 
     Raises:
@@ -52,8 +55,8 @@ def benchmark_artifacts(
         raise InputError("There is nothing to measure; give at least one artifact.")
     procedure = {"warmup_s": warmup_s, "min_duration_s": min_duration_s, "min_runs": min_runs, "block_s": block_s}
     if is_remote(device):
-        if concurrency != 1 or memory:
-            raise InputError(f"Concurrency and memory are measured on this machine only; {device} is another.")
+        if concurrency != 1 or memory or cores:
+            raise InputError(f"Concurrency, memory and cores are for this machine only; {device} is another.")
         if runtime != "onnxruntime":
             raise InputError(f"On a device only onnxruntime measures; got the runtime {runtime!r}.")
         return benchmark_on_device(
@@ -66,6 +69,18 @@ def benchmark_artifacts(
             energy_s=energy_s,
         )
     opening = Opening(device=device, runtime=runtime, threads=threads, spinning=spinning)
+    with bound_to(cores):
+        return _measure_here(artifacts, inputs, opening, procedure, concurrency, memory)
+
+
+def _measure_here(
+    artifacts: Mapping[str, Artifact],
+    inputs: Mapping[str, NDArray[Any]],
+    opening: Opening,
+    procedure: Mapping[str, Any],
+    concurrency: int,
+    memory: bool,
+) -> dict[str, Report]:
     sizes = {label: measure_memory(artifact, inputs, opening) for label, artifact in artifacts.items() if memory}
     with ExitStack() as stack:
         sessions = {

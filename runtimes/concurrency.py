@@ -1,5 +1,6 @@
 """Several sessions at the same time, each in a thread of its own: what a machine does in all, not in one run."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -83,11 +84,12 @@ def _run_block(
 
 
 def _run_until(deadline: float, run: Callable[[], object]) -> Times:
-    """Wall time of each run, and CPU time of this thread."""
+    """Wall time of each run, and CPU time of this thread from the end of one to the end of the next."""
     times: Times = []
-    while True:
-        cpu, wall = time.thread_time(), time.perf_counter()
+    ended, cpu = -math.inf, time.thread_time()
+    while ended < deadline:
+        started = time.perf_counter()
         run()
-        times.append((time.perf_counter() - wall, time.thread_time() - cpu))
-        if time.perf_counter() >= deadline:
-            return times
+        ended, earlier, cpu = time.perf_counter(), cpu, time.thread_time()
+        times.append((ended - started, cpu - earlier))
+    return times

@@ -86,7 +86,7 @@ def _figures_table(reports: Sequence[Report], machines: dict[Machine, int]) -> s
     columns = ["measurement", "machine", "remarks", "runtime", "batch", "p50 ms", "p90 ms", "p99 ms", "CPU p50 ms"]
     columns += ["samples/s", "load s", "first ms", "runs"]
     rows = (_figures_row(report, machines[_machine(report)] + 1) for report in reports)
-    return draw_table(columns, rows, text=(0, 2, 3)) + _energy(reports)
+    return draw_table(columns, rows, text=(0, 2, 3)) + _memory_and_energy(reports)
 
 
 def _figures_row(report: Report, machine: int) -> list[str]:
@@ -95,7 +95,7 @@ def _figures_row(report: Report, machine: int) -> list[str]:
         str(machine),
         _remarks(report),
         draw_with_aside(escape(report.runtime), escape(report.precision)),
-        str(report.batch_size),
+        str(report.batch_size) if report.concurrency == 1 else f"{report.batch_size} x {report.concurrency} sessions",
         _interval(report.p50_s, report.p50_interval_s),
         _interval(report.p90_s, report.p90_interval_s),
         _interval(report.p99_s, report.p99_interval_s),
@@ -119,9 +119,10 @@ def _remarks(report: Report) -> str:
     return f'<span class="bad">{told}</span>' if told else "-"
 
 
-def _energy(reports: Sequence[Report]) -> str:
-    items = (f"{report.label}: {report.power}" for report in reports if report.power)
-    return "".join(f'<p class="soft">Energy of {escape(item)}.</p>' for item in items)
+def _memory_and_energy(reports: Sequence[Report]) -> str:
+    items = [f"Memory of {report.label}: {report.memory}." for report in reports if report.memory]
+    items += [f"Energy of {report.label}: {report.power}." for report in reports if report.power]
+    return "".join(f'<p class="soft">{escape(item)}</p>' for item in items)
 
 
 def _machines_table(reports: Sequence[Report], machines: dict[Machine, int]) -> str:

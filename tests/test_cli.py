@@ -60,6 +60,13 @@ def test_every_help_has_an_example_json_and_debug(command: str) -> None:
         assert expected in result.stdout
 
 
+def test_a_folder_is_reported_as_that_of_a_demo_and_by_itself(tmp_path: Path) -> None:
+    assert "summary.json does not exist" in invoke("report", tmp_path).stderr
+    (tmp_path / "r.json").write_text("{}")
+    result = invoke("report", tmp_path, tmp_path / "r.json")
+    assert (result.exit_code, "is a folder; give one folder of the demo" in result.stderr) == (2, True)
+
+
 def test_help_and_version() -> None:
     assert invoke("--help").exit_code == 0
     assert invoke("--version").stdout.startswith("edgefold ")

@@ -1,6 +1,7 @@
 """bench and verify on the command line, with an artifact made by hand: neither needs torch."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,19 @@ def test_openvino_by_its_name_and_its_precision(folder: Path) -> None:
     verified = invoke("verify", folder / "one", "--against", folder / "same", "--runtime", "openvino", "--json")
     assert verified.exit_code == 0, verified.stderr
     assert json.loads(verified.stdout)["runtime"] == "openvino"
+
+
+def test_bench_stays_on_the_cores_that_are_named(folder: Path) -> None:
+    allowed = os.sched_getaffinity(0)
+    core = max(allowed)
+    given = ("--seconds", 0.01, "--sequence", 16)
+    measured = json.loads(invoke("bench", folder / "one", "--cores", core, *given, "--json").stdout)["reports"][0]
+    assert (measured["before"]["affinity"], measured["before"]["cores"]) == ([core], 1)
+    assert os.sched_getaffinity(0) == allowed
+    assert "Cores 4096 were asked for; this process may use " in invoke(
+        "bench", folder / "one", "--cores", 4096, *given
+    ).stderr.replace("\n", " ")
+    assert "--cores takes numbers" in invoke("bench", folder / "one", "--cores", "a").stderr
 
 
 def test_bench_against_itself(folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from edgefold.cli.answers import Answer
-from edgefold.cli.devices import check_device
+from edgefold.cli.devices import LOCAL, check_device
 from edgefold.cli.paths import check_artifact_folder, check_output_file
 from edgefold.errors import InputError
 
@@ -26,6 +26,9 @@ def bench_artifact(
         str, typer.Option(help="cpu or cuda of this machine, or ssh://user@host[:port] for another's CPU.")
     ] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of one run.")] = 1,
+    cores: Annotated[
+        str, typer.Option(help="Cores of this machine to stay on, as in 0,1; all that it may use by default.")
+    ] = "",
     batch: Annotated[int, typer.Option(min=1, help="Samples in one run.")] = 1,
     batches: Annotated[
         str | None, typer.Option(help="Several batch sizes, as in 1,2,4,8: throughput by batch, instead of --batch.")
@@ -57,7 +60,7 @@ def bench_artifact(
     check_device(device)
     if out:
         check_output_file(out)
-    sizes = _read_batches(batches, batch, scenario)
+    sizes, bound = _read_batches(batches, batch, scenario), _read_cores(cores, device)
     from edgefold.cli.bench_job import Inputs, measure
 
     settings = {
@@ -66,6 +69,7 @@ def bench_artifact(
         "threads": threads,
         "energy_s": energy_seconds,
         "concurrency": concurrency,
+        "cores": bound,
         "memory": memory,
         "min_duration_s": seconds,
     }
@@ -80,4 +84,12 @@ def _read_batches(text: str | None, batch: int, scenario: str) -> tuple[int, ...
     parts = [part.strip() for part in text.split(",")]
     if batch != 1 or not all(part.isdigit() and int(part) for part in parts) or len(set(parts)) < len(parts):
         raise InputError(f"--batches takes different numbers from 1 on, as in 1,2,4,8, and no --batch; got {text!r}.")
+    return tuple(map(int, parts))
+
+
+def _read_cores(text: str, device: str) -> tuple[int, ...]:
+    """Numbers of cores; () where none are named."""
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part.isdigit() for part in parts) or (parts and device not in LOCAL):
+        raise InputError(f"--cores takes numbers of this machine's cores, as in 0,1; got {text!r} for {device}.")
     return tuple(map(int, parts))
