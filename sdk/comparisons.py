@@ -60,10 +60,8 @@ class Comparison(BaseModel):
         listed = "; ".join(f"{name} {one} against {other}" for name, (one, other) in self.differing.items())
         if self.medians is None:
             what = f"differ in {listed}" if self.same_model else f"are different models, and differ in {listed}"
-            return (
-                f"{self.candidate} and {self.baseline} are not comparable: they {what}. Measure both in one run: "
-                "edgefold bench ONE --against OTHER."
-            )
+            advice = "" if self.same_model else " Measure both in one run: edgefold bench ONE --against OTHER."
+            return f"{self.candidate} and {self.baseline} are not comparable: they {what}.{advice}"
         cause = f" The model is the same; what differs is {listed}." if listed else ""
         return (
             f"Speed of {self.candidate} against {self.baseline}, with caution: {self.medians}; they were not measured "
@@ -116,6 +114,7 @@ def _conditions(report: Report) -> dict[str, str]:
     state = report.before
     facts: dict[str, Any] = {
         "inputs": ", ".join(f"{name} {_shape(shape)}" for name, shape in report.shapes.items()),
+        "sessions at a time": report.concurrency,
         "runtime": report.runtime,
         "device": report.device,
         "address": report.address or "the machine itself",

@@ -117,9 +117,8 @@ def _remarks(figures: Figures) -> list[str]:
     ]
     texts += [f"Energy of {report.label}: {report.power}" for report in every if report.power]
     if any(report.contended for report in every):
-        holds = (
-            "the ratio in CPU time holds, wall times do not" if every[0].settings["threads"] == 1 else "measure again"
-        )
+        alone = every[0].settings["threads"] == every[0].concurrency == 1
+        holds = "CPU times and their ratio hold, wall times do not" if alone else "measure again"
         texts.append(f"Another process had a share of the cores; {holds}.")
     return texts
 
