@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgefold.runtimes.benchmarking import benchmark, benchmark_together
     from edgefold.runtimes.comparing import benchmark_artifacts
+    from edgefold.runtimes.concurrency import benchmark_concurrently
     from edgefold.runtimes.devices import example_inputs, read_device_state
     from edgefold.runtimes.generation import generate
     from edgefold.runtimes.remote.measurement import read_remote_state
@@ -19,6 +20,7 @@ _HOME = {
     "Verification": "verification",
     "benchmark": "benchmarking",
     "benchmark_artifacts": "comparing",
+    "benchmark_concurrently": "concurrency",
     "benchmark_together": "benchmarking",
     "example_inputs": "devices",
     "generate": "generation",
@@ -37,6 +39,7 @@ __all__ = [
     "Verification",
     "benchmark",
     "benchmark_artifacts",
+    "benchmark_concurrently",
     "benchmark_together",
     "example_inputs",
     "generate",

@@ -83,12 +83,19 @@ def benchmark_together(
         block_s=block_s,
     )
     after = read_device_state()
-    return {name: _report(name, sessions[name], record, inputs, before, after) for name, record in records.items()}
+    return {name: make_report(name, sessions[name], record, inputs, before, after) for name, record in records.items()}
 
 
-def _report(
-    name: str, session: Session, record: Record, inputs: Feeds, before: DeviceState, after: DeviceState
+def make_report(
+    name: str,
+    session: Session,
+    record: Record,
+    inputs: Feeds,
+    before: DeviceState,
+    after: DeviceState,
+    concurrency: int = 1,
 ) -> Report:
+    """What was measured, with all that decides about speed."""
     return Report(
         label=name,
         runtime=session.runtime,
@@ -96,6 +103,7 @@ def _report(
         precision=session.precision,
         model_sha256=session.model_sha256,
         batch_size=batch_size(inputs),
+        concurrency=concurrency,
         shapes={key: tuple(value.shape) for key, value in inputs.items()},
         load_s=session.load_s,
         settings=session.settings(),

@@ -1,7 +1,8 @@
 """Measuring artifacts in turns, here or on a device: the one path behind `edgefold bench`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
 from numpy.typing import NDArray
@@ -9,10 +10,13 @@ from numpy.typing import NDArray
 from edgefold.artifacts import Artifact
 from edgefold.errors import InputError
 from edgefold.reports import Report
+from edgefold.runtimes.affinity import bound_to
 from edgefold.runtimes.benchmarking import MIN_RUNS, benchmark_together
+from edgefold.runtimes.concurrency import benchmark_concurrently
+from edgefold.runtimes.memory_use import Opening, measure_memory
 from edgefold.runtimes.remote.addresses import is_remote
 from edgefold.runtimes.remote.measurement import benchmark_on_device
-from edgefold.runtimes.sessions import open_session
+from edgefold.runtimes.sessions import Session, open_session
 
 
 def benchmark_artifacts(
@@ -28,6 +32,9 @@ def benchmark_artifacts(
     min_runs: int = MIN_RUNS,
     block_s: float = 0.05,
     energy_s: float = 10.0,
+    concurrency: int = 1,
+    cores: Sequence[int] = (),
+    memory: bool = False,
 ) -> dict[str, Report]:
     """Open artifacts side by side and measure them as `benchmark_together` does.
 
@@ -36,6 +43,9 @@ def benchmark_artifacts(
         device: "cpu" or "cuda" of this machine, or ssh://user@host[:port] for the CPU of another, which needs python3
             and onnxruntime and nothing of ours.
         energy_s: on a Jetson, how long it idles and then runs each artifact alone while its power is read; 0 for not.
+        concurrency: sessions of each artifact that run at the same time, on this machine; see `benchmark_concurrently`.
+        cores: those of this machine that it stays on; () for all that it may use.
+        memory: whether to open and run each artifact once more in a process of its own, to see how much it takes.
 
     Raises:
         InputError: nothing to measure, a malformed address, or artifacts and inputs that do not fit.
@@ -45,6 +55,8 @@ def benchmark_artifacts(
         raise InputError("There is nothing to measure; give at least one artifact.")
     procedure = {"warmup_s": warmup_s, "min_duration_s": min_duration_s, "min_runs": min_runs, "block_s": block_s}
     if is_remote(device):
+        if concurrency != 1 or memory or cores:
+            raise InputError(f"Concurrency, memory and cores are for this machine only; {device} is another.")
         if runtime != "onnxruntime":
             raise InputError(f"On a device only onnxruntime measures; got the runtime {runtime!r}.")
         return benchmark_on_device(
@@ -56,13 +68,34 @@ def benchmark_artifacts(
             procedure=procedure,
             energy_s=energy_s,
         )
+    opening = Opening(device=device, runtime=runtime, threads=threads, spinning=spinning)
+    with bound_to(cores):
+        return _measure_here(artifacts, inputs, opening, procedure, concurrency, memory)
+
+
+def _measure_here(
+    artifacts: Mapping[str, Artifact],
+    inputs: Mapping[str, NDArray[Any]],
+    opening: Opening,
+    procedure: Mapping[str, Any],
+    concurrency: int,
+    memory: bool,
+) -> dict[str, Report]:
+    sizes = {label: measure_memory(artifact, inputs, opening) for label, artifact in artifacts.items() if memory}
     with ExitStack() as stack:
         sessions = {
-            label: stack.enter_context(
-                open_session(artifact, device=device, runtime=runtime, threads=threads, spinning=spinning)
-            )
+            label: [stack.enter_context(open_session(artifact, **asdict(opening))) for _ in range(concurrency)]
             for label, artifact in artifacts.items()
         }
-        return benchmark_together(
-            sessions, inputs, warmup_s=warmup_s, min_duration_s=min_duration_s, min_runs=min_runs, block_s=block_s
-        )
+        reports = _measure(sessions, inputs, procedure)
+    return {label: report.model_copy(update={"memory": sizes.get(label)}) for label, report in reports.items()}
+
+
+def _measure(
+    sessions: Mapping[str, Sequence[Session]], inputs: Mapping[str, NDArray[Any]], procedure: Mapping[str, Any]
+) -> dict[str, Report]:
+    """One session of each by itself, or several of each at the same time."""
+    if all(len(group) == 1 for group in sessions.values()):
+        return benchmark_together({label: group[0] for label, group in sessions.items()}, inputs, **procedure)
+    timing = {name: value for name, value in procedure.items() if name != "block_s"}
+    return benchmark_concurrently(sessions, inputs, **timing)

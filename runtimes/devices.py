@@ -11,19 +11,17 @@ from edgefold.errors import InputError
 from edgefold.reports import DeviceState
 from edgefold.runtimes.agent.facts import read_facts
 from edgefold.runtimes.jetson import describe_jetson
-
-TOLD_INSTRUCTION_SETS = (
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "asimddp",
-    "i8mm",
-    "sve",
+from edgefold.runtimes.processors import (
+    count_throttling,
+    find_cpu_limit,
+    find_governor,
+    find_held_back_s,
+    find_memory_limit,
+    find_mhz,
+    find_stolen_s,
+    instruction_sets,
+    name_processor,
 )
-"""Those that decide how fast int8 and bf16 are."""
 
 
 def read_device_state() -> DeviceState:
@@ -36,18 +34,33 @@ def describe_device(facts: Mapping[str, Any]) -> DeviceState:
     files = facts["files"]
     info = files["/proc/cpuinfo"]
     return DeviceState(
-        processor=_processor(info) or facts["machine"],
+        processor=name_processor(info) or facts["machine"],
         instruction_sets=instruction_sets(info),
-        cores=facts["cores"],
-        governor=files["/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"].strip() or None,
+        cores=len(facts["cores"]),
+        affinity=tuple(int(number) for number in facts["cores"]),
+        governor=find_governor(facts["cores"]),
+        mhz=find_mhz(facts["cores"], info),
+        turbo=_turbo(files),
+        smt={"0": False, "1": True}.get(files["/sys/devices/system/cpu/smt/active"].strip()),
+        throttle_count=count_throttling(facts["cores"]),
         load_average=tuple(facts["load_average"]),
-        cpu_limit=_cpu_limit(files["/sys/fs/cgroup/cpu.max"]),
+        cpu_limit=find_cpu_limit(facts["groups"]),
+        held_back_s=find_held_back_s(facts["groups"]),
+        memory_limit_bytes=find_memory_limit(facts["groups"]),
+        stolen_s=find_stolen_s(files["/proc/stat"], facts["ticks_per_s"]),
         system=facts["system"],
         versions=facts["versions"],
         taken_at=facts["taken_at"],
         emulated=is_emulated(facts["architecture"], files["/proc/sys/kernel/arch"].strip()),
         jetson=describe_jetson(files, facts["answers"]),
     )
+
+
+def _turbo(files: Mapping[str, str]) -> bool | None:
+    """Whether cores may run faster than their base clock for a while; Intel's own driver tells the contrary."""
+    allowed = files["/sys/devices/system/cpu/cpufreq/boost"].strip()
+    forbidden = files["/sys/devices/system/cpu/intel_pstate/no_turbo"].strip()
+    return {"1": True, "0": False}.get(allowed) if allowed else {"0": True, "1": False}.get(forbidden)
 
 
 def is_emulated(architecture: str, kernel: str) -> bool:
@@ -58,13 +71,6 @@ def is_emulated(architecture: str, kernel: str) -> bool:
     families = ({"x86_64", "i386", "i486", "i586", "i686"}, {"aarch64", "armv6l", "armv7l", "armv8l"})
     related = any({architecture, kernel} <= family for family in families)
     return bool(kernel) and architecture != kernel and not related
-
-
-def instruction_sets(cpuinfo: str) -> tuple[str, ...]:
-    """Those of TOLD_INSTRUCTION_SETS that a /proc/cpuinfo lists."""
-    lines = (line for line in cpuinfo.splitlines() if line.lower().startswith(("flags", "features")))
-    flags = set(next(lines, "").partition(":")[2].split())
-    return tuple(name for name in TOLD_INSTRUCTION_SETS if name in flags)
 
 
 def example_inputs(
@@ -110,16 +116,3 @@ def _example(spec: TensorSpec, known: dict[str, int], ids_below: int, generator:
         first = known["past"]
         return np.broadcast_to(np.arange(first, first + shape[-1], dtype=spec.dtype), shape).copy()
     return generator.integers(1, ids_below, shape).astype(spec.dtype)
-
-
-def _processor(cpuinfo: str) -> str:
-    for line in cpuinfo.splitlines():
-        if line.lower().startswith(("model name", "hardware")):
-            return line.partition(":")[2].strip()
-    return ""
-
-
-def _cpu_limit(cpu_max: str) -> float | None:
-    """Cores from the control group's "quota period", where "max" is no limit."""
-    parts = cpu_max.split()
-    return int(parts[0]) / int(parts[1]) if len(parts) == 2 and parts[0].isdigit() else None

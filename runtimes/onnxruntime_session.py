@@ -12,7 +12,7 @@ from edgefold.errors import InputError
 from edgefold.runtimes.agent.onnx_models import describe_onnx, first_line, open_onnx
 from edgefold.runtimes.agent.refusals import Refused
 from edgefold.runtimes.host_errors import error_of
-from edgefold.runtimes.sessions import Arrays, check_feeds
+from edgefold.runtimes.sessions import Arrays, FeedChecks
 
 
 class OnnxRuntimeSession:
@@ -29,6 +29,8 @@ class OnnxRuntimeSession:
         self.inputs = artifact.inputs
         self.outputs = artifact.outputs
         self.generation = artifact.generation
+        self._check = FeedChecks(self.inputs)
+        self._names = [spec.name for spec in self.outputs]
         self.model_sha256 = artifact.files[artifact.model_file].sha256
         started = time.perf_counter()
         try:
@@ -44,10 +46,9 @@ class OnnxRuntimeSession:
         """Run once; see `Session.run`."""
         if self._session is None:
             raise InputError(f"The session of {self.label} is closed; open it again.")
-        check_feeds(self.inputs, feeds)
-        names = [spec.name for spec in self.outputs]
+        self._check(feeds)
         try:
-            return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+            return dict(zip(self._names, self._session.run(self._names, feeds), strict=True))
         except Exception as error:  # onnxruntime's own classes share no base
             shapes = {name: value.shape for name, value in feeds.items()}
             raise InputError(f"{self.label} does not run on {shapes}: {first_line(error)}") from error

@@ -20,8 +20,10 @@ SUM = " + "
 RUNTIMES = {
     "onnxruntime": ("edgefold.runtimes.onnxruntime_session", "OnnxRuntimeSession", ("onnx",)),
     "tensorrt": ("edgefold.runtimes.tensorrt_session", "TensorRtSession", ("tensorrt",)),
+    "openvino": ("edgefold.runtimes.openvino_session", "OpenVinoSession", ("onnx",)),
 }
 """Name -> its module, its class, and the artifact formats that it opens."""
+ON_DEVICE = "onnxruntime"
 ON_DEVICES = ("edgefold.runtimes.remote.remote_session", "RemoteSession", ("onnx",))
 """The same for devices over SSH, whose onnxruntime it is."""
 
@@ -82,6 +84,8 @@ def open_session(
     """
     if runtime not in RUNTIMES:
         raise InputError(f"There is no runtime {runtime!r}; choose one of {', '.join(RUNTIMES)}.")
+    if is_remote(device) and runtime != ON_DEVICE:
+        raise InputError(f"On a device it is {ON_DEVICE} that runs; got the runtime {runtime!r}.")
     module, name, formats = ON_DEVICES if is_remote(device) else RUNTIMES[runtime]
     opened = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
     if opened.format not in formats:
@@ -96,6 +100,15 @@ def open_session(
     return session
 
 
+def import_runtime(runtime: str) -> None:
+    """Import what a session of that runtime needs, and open nothing.
+
+    Raises:
+        DeviceError: it is not installed.
+    """
+    _import_runtime(runtime, RUNTIMES[runtime][0])
+
+
 def _import_runtime(runtime: str, module: str) -> ModuleType:
     try:
         return import_module(module)
@@ -103,6 +116,27 @@ def _import_runtime(runtime: str, module: str) -> ModuleType:
         raise DeviceError(
             f"{runtime} cannot be imported here ({error}); install it with: pip install 'edgefold[{runtime}]'"
         ) from error
+
+
+class FeedChecks:
+    """`check_feeds` for one model; what fits as the last feeds did is let through in a microsecond."""
+
+    def __init__(self, specs: tuple[TensorSpec, ...]) -> None:
+        self._specs = specs
+        self._passed: list[tuple[Any, ...]] = []
+
+    def __call__(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+        """
+        Raises:
+            InputError: as `check_feeds`.
+        """
+        try:
+            seen = [(name, type(value), value.dtype, value.shape) for name, value in feeds.items()]
+        except AttributeError:  # no array
+            seen = []
+        if not seen or seen != self._passed:
+            check_feeds(self._specs, feeds)
+            self._passed = seen
 
 
 def check_feeds(specs: tuple[TensorSpec, ...], feeds: Mapping[str, NDArray[Any]]) -> None:

@@ -1,6 +1,6 @@
 """render_report: a summary as one HTML page that loads nothing from anywhere."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from math import prod
 from pathlib import Path
@@ -9,35 +9,32 @@ from typing import Any
 from edgefold.report_canvas import NARROW, WIDE
 from edgefold.report_figures import curves_plot, trade_off_plot
 from edgefold.report_method import describe_method, describe_threads
-from edgefold.report_style import STYLE
-from edgefold.reports import DeviceState, Ratio
-from edgefold.staging import staged_file
+from edgefold.report_parts import (
+    draw_for_desk_and_phone,
+    draw_ratio,
+    draw_section,
+    draw_table,
+    draw_with_aside,
+    say,
+    write_page,
+)
+from edgefold.reports import DeviceState
 from edgefold.summaries import DemoSummary, ModelResult
-
-LOADS_NOTHING = "default-src 'none'; style-src 'unsafe-inline'"
-"""The content security policy: the browser itself refuses whatever the page would load."""
 
 
 def render_report(summary: DemoSummary, out: Path) -> Path:
     """Write the page: headline, trade-off, table, training, sizes, gates, device, and how each figure was made."""
     sections = (
         _headline(summary),
-        _section("Accuracy against latency", _trade_off(summary)),
-        _section("Every model on the same axes", _results_table(summary), _results_note()),
-        _section("Training", _training(summary)),
-        _section("What was made smaller", _dimensions_table(summary), _layers(summary)),
-        _section("Gates", _gates_table(summary)),
-        _section("Device", _device_table(summary.device_before, summary.device_after)),
-        _section("How each figure was made", describe_method(summary)),
+        draw_section("Accuracy against latency", _trade_off(summary)),
+        draw_section("Every model on the same axes", _results_table(summary), _results_note()),
+        draw_section("Training", _training(summary)),
+        draw_section("What was made smaller", _dimensions_table(summary), _layers(summary)),
+        draw_section("Gates", _gates_table(summary)),
+        draw_section("Device", _device_table(summary.device_before, summary.device_after)),
+        draw_section("How each figure was made", describe_method(summary)),
     )
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
-        f'initial-scale=1"><meta http-equiv="Content-Security-Policy" content="{LOADS_NOTHING}">'
-        f"<title>edgefold demo</title><style>{STYLE}</style></head><body>{''.join(sections)}</body></html>\n"
-    )
-    with staged_file(out) as staging:
-        staging.write_text(page, encoding="utf-8")
-    return out
+    return write_page("edgefold demo", sections, out)
 
 
 def make_headline(summary: DemoSummary) -> str:
@@ -87,27 +84,6 @@ def _headline(summary: DemoSummary) -> str:
     )
 
 
-def _section(title: str, *content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{''.join(content)}</section>"
-
-
-def _for_desk_and_phone(wide: str, narrow: str) -> str:
-    """The page shows the one that fits."""
-    return f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int] = (0,)) -> str:
-    """A table of cells that are HTML already; the columns of these indices hold text, the others numbers."""
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        kinds = (' class="text"' if index in text else "" for index in range(len(cells)))
-        return f"<tr>{''.join(f'<{tag}{kind}>{cell}</{tag}>' for cell, kind in zip(cells, kinds, strict=True))}</tr>"
-
-    head = line("th", [escape(column) for column in columns])
-    body = "".join(line("td", row) for row in rows)
-    return f'<div class="scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
-
-
 def _trade_off(summary: DemoSummary) -> str:
     note = (
         '<p class="soft">Bars are one standard error of the accuracy; the dashed line is the Pareto front. Grey: '
@@ -116,7 +92,7 @@ def _trade_off(summary: DemoSummary) -> str:
     models, rows = _chosen(summary), summary.test_rows
     key = "".join(f"<li>{escape(model.name)}</li>" for model in models)
     narrow = f"{trade_off_plot(models, rows, NARROW, numbered=True)}<ol>{key}</ol>"
-    return _for_desk_and_phone(trade_off_plot(models, rows, WIDE), narrow) + note
+    return draw_for_desk_and_phone(trade_off_plot(models, rows, WIDE), narrow) + note
 
 
 def _results_table(summary: DemoSummary) -> str:
@@ -124,7 +100,7 @@ def _results_table(summary: DemoSummary) -> str:
     columns = ["model", "verdict", "accuracy", "of teacher", basis]
     columns += ["faster, wall"] if _has_wall(summary) else []
     columns += ["p50 ms", "file MB", "parameters", "training s"]
-    return _table(columns, (_result_row(result, summary) for result in summary.results), text=(0, 1))
+    return draw_table(columns, (_result_row(result, summary) for result in summary.results), text=(0, 1))
 
 
 def _has_wall(summary: DemoSummary) -> bool:
@@ -132,29 +108,19 @@ def _has_wall(summary: DemoSummary) -> bool:
 
 
 def _result_row(result: ModelResult, summary: DemoSummary) -> list[str]:
-    wall = [_ratio(result.wall_ratio)] if _has_wall(summary) else []
+    wall = [draw_ratio(result.wall_ratio)] if _has_wall(summary) else []
     return [
         f'<span class="phrase">{escape(result.name)}</span>',
         _verdict(result, summary),
-        _with_aside(f"{result.accuracy:.2%}", f"± {result.standard_error(summary.test_rows):.2%}"),
+        draw_with_aside(f"{result.accuracy:.2%}", f"± {result.standard_error(summary.test_rows):.2%}"),
         f"{result.accuracy / summary.teacher_accuracy:.1%}",
-        _ratio(result.ratio),
+        draw_ratio(result.ratio),
         *wall,
         f"{result.p50_s * 1e3:.2f}",
         f"{result.size_bytes / 1e6:.1f}",
-        _with_aside(f"{result.parameters / 1e6:.2f} M", f"encoder {result.encoder_parameters / 1e6:.2f} M"),
+        draw_with_aside(f"{result.parameters / 1e6:.2f} M", f"encoder {result.encoder_parameters / 1e6:.2f} M"),
         "-" if result.training_seconds is None else f"{result.training_seconds:.0f}",
     ]
-
-
-def _ratio(ratio: Ratio | None) -> str:
-    if ratio is None:
-        return "-"
-    return _with_aside(f"{ratio.value:.2f}x", f"{ratio.low:.2f} to {ratio.high:.2f}")
-
-
-def _with_aside(figure: str, uncertainty: str) -> str:
-    return f'{figure}<span class="aside">{uncertainty}</span>'
 
 
 def _verdict(result: ModelResult, summary: DemoSummary) -> str:
@@ -180,7 +146,7 @@ def _training(summary: DemoSummary) -> str:
     losses = [curve for curve in summary.curves if "accuracy" not in curve.name]
     pairs = [(curves, unit) for curves, unit in ((accuracies, "validation accuracy"), (losses, "loss")) if curves]
     plots = [
-        _for_desk_and_phone(curves_plot(curves, unit, WIDE), curves_plot(curves, unit, NARROW))
+        draw_for_desk_and_phone(curves_plot(curves, unit, WIDE), curves_plot(curves, unit, NARROW))
         for curves, unit in pairs
     ]
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in summary.seconds.items())
@@ -193,7 +159,7 @@ def _dimensions_table(summary: DemoSummary) -> str:
     for dimension in summary.dimensions:
         families.setdefault(_family(dimension), []).append(str(dimension["name"]))
     rows = [_family_row(names, family) for family, names in families.items()]
-    return _table(("dimension", "kind", "teacher", "student"), rows, text=(0, 1))
+    return draw_table(("dimension", "kind", "teacher", "student"), rows, text=(0, 1))
 
 
 def _family(dimension: dict[str, Any]) -> tuple[str, str, int, int]:
@@ -218,7 +184,7 @@ def _layers(summary: DemoSummary) -> str:
         )
         for layer in summary.layers
     )
-    table = _table(("parameter", "teacher", "student", "of its size"), rows)
+    table = draw_table(("parameter", "teacher", "student", "of its size"), rows)
     return f"<details><summary>Every parameter ({len(summary.layers)})</summary>{table}</details>"
 
 
@@ -236,7 +202,7 @@ def _gates_table(summary: DemoSummary) -> str:
         )
         for gate in summary.gates
     )
-    return _table(("step", "verdict", "cost", "allowed"), rows, text=(0, 1))
+    return draw_table(("step", "verdict", "cost", "allowed"), rows, text=(0, 1))
 
 
 def _figure_of_gate(value: float, limit: float) -> str:
@@ -249,18 +215,8 @@ def _device_table(before: DeviceState, after: DeviceState) -> str:
     rows = [
         (
             escape(name.replace("_", " ")),
-            *(f'<span class="cell">{escape(_said(state[name]))}</span>' for state in states),
+            *(f'<span class="cell">{escape(say(state[name]))}</span>' for state in states),
         )
         for name in states[0]
     ]
-    return _table(("", "before", "after"), rows, text=(0, 1, 2))
-
-
-def _said(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {version}" for name, version in value.items())
-    if isinstance(value, tuple):
-        return ", ".join(f"{item:.2f}" if isinstance(item, float) else str(item) for item in value)
-    return "-" if value is None else str(value)
+    return draw_table(("", "before", "after"), rows, text=(0, 1, 2))

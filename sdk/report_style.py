@@ -20,6 +20,7 @@ table{border-collapse:collapse;min-width:100%;font-variant-numeric:tabular-nums;
 th,td{padding:5px 8px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap;vertical-align:top}
 th{font-weight:600;color:var(--soft)}th.text,td.text{text-align:left}.aside{display:block;color:var(--soft);font-size:12px}
 .cell{white-space:normal;display:inline-block;max-width:48ch}.phrase{white-space:normal;display:inline-block;width:18ch}
+.sentence{white-space:normal;display:inline-block;min-width:30ch;max-width:90ch}
 code{font:13px ui-monospace,monospace;overflow-wrap:anywhere}
 details{margin:8px 0}summary{cursor:pointer;font-weight:600}
 .narrow{display:none}@media (max-width:720px){.wide{display:none}.narrow{display:block}body{padding:16px 16px 48px}
@@ -38,6 +39,7 @@ svg circle.teacher{fill:var(--teacher)}svg circle.student{fill:var(--student)}sv
 svg .curve{fill:none;stroke-width:2}svg .curve.teacher{stroke:var(--teacher);stroke-dasharray:6 3}
 svg .c0{stroke:var(--c0)}svg .c1{stroke:var(--c1)}svg .c2{stroke:var(--c2)}svg .c3{stroke:var(--c3)}
 svg .c4{stroke:var(--c4)}svg .c5{stroke:var(--c5)}svg .dot{fill:var(--bg);stroke-width:2}
+svg .tail{fill:none;stroke-width:2;stroke-dasharray:3 4}
 svg .dot.teacher{fill:var(--bg);stroke:var(--teacher)}
 """
 

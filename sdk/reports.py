@@ -1,9 +1,7 @@
 """Reports of measurements: raw times first, every statistic derived from them."""
 
 import json
-import math
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
@@ -11,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgefold.errors import InputError
+from edgefold.percentiles import percentile, percentile_interval
 from edgefold.staging import staged_file
 
 SAMPLES_FOR_P99 = 662
@@ -18,7 +17,9 @@ SAMPLES_FOR_P99 = 662
 THROTTLED_BELOW = 0.95
 """Share of its first clock under load below which a core is said to have been throttled."""
 CONTENDED_ABOVE = 1.1
-"""Wall time over CPU time of a single-threaded run above which somebody else had the core."""
+"""Wall time over CPU time of single-threaded runs above which somebody else had the core. The time for which threads
+stood in line for cores tells it too, from a share of 1 - 1/1.1 of their time on: Linux likes to take the core away in
+the system call that reads the CPU time, which is between two runs."""
 BOOTSTRAP_ROUNDS = 2000
 CLEAR_FROM_BLOCKS = 6
 """With fewer, all block ratios fall on one side of 1 by chance more often than 5 % of the time: 2 / 2**5 = 6 %."""
@@ -56,9 +57,45 @@ class DeviceState(BaseModel):
     versions: dict[str, str]
     taken_at: str
     """ISO 8601, UTC."""
+    affinity: tuple[int, ...] = ()
+    """Numbers of the cores that the process could use."""
+    mhz: float | None = None
+    """Clock of the fastest of them at that moment; this and what follows is None where the system does not tell."""
+    turbo: bool | None = None
+    """Whether cores may run faster than their base clock for a while."""
+    smt: bool | None = None
+    """Whether two threads share a core."""
+    throttle_count: int | None = None
+    """How often the cores were slowed down for heat, since the machine was started."""
+    held_back_s: float | None = None
+    """How long the control group had used up its quota, since it was made."""
+    memory_limit_bytes: int | None = None
+    """Of the control group."""
+    stolen_s: float | None = None
+    """Of all cores: what the host of a virtual machine gave to others, since it was started."""
     emulated: bool = False
     """Whether programs run there under emulation, so that their times say nothing."""
     jetson: JetsonState | None = None
+
+
+class Memory(BaseModel):
+    """What a process of its own held that opened one model and ran it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    before_bytes: int
+    """With the runtime imported and no model open."""
+    peak_bytes: int
+    """The most that was held from then on, while the model was opened and run."""
+
+    @property
+    def model_bytes(self) -> int:
+        """What opening and running it took on top."""
+        return self.peak_bytes - self.before_bytes
+
+    def __str__(self) -> str:
+        alone = f"{self.before_bytes / 1e6:.0f} MB of Python and the runtime"
+        return f"{self.model_bytes / 1e6:.0f} MB at its peak, on top of {alone}"
 
 
 class Power(BaseModel):
@@ -127,6 +164,10 @@ class Report(BaseModel):
     """CPU time of this process, all threads, during each run."""
     blocks: tuple[int, ...]
     """Which interleaved block each run belongs to; reports measured together share their block numbers."""
+    concurrency: int = Field(1, ge=1)
+    """Sessions that ran at the same time, each in a thread of its own; CPU times are then those of that thread."""
+    waited_s: float | None = None
+    """How long the threads were ready and got no core, all together; None where the system does not tell."""
     load_s: float
     first_run_s: float
     warmup_runs: int
@@ -136,6 +177,8 @@ class Report(BaseModel):
     after: DeviceState
     power: Power | None = None
     """Where the device tells it."""
+    memory: Memory | None = None
+    """Where it was asked for and the system tells it."""
 
     @model_validator(mode="after")
     def _one_of_each_per_run(self) -> "Report":
@@ -166,28 +209,60 @@ class Report(BaseModel):
     def cpu_p50_s(self) -> float:
         return percentile(self.cpu_times_s, 50)
 
+    def p50_of(self, basis: Basis) -> float:
+        return percentile(self.cpu_times_s if basis == "cpu" else self.times_s, 50)
+
+    def p50_interval_of(self, basis: Basis) -> tuple[float, float]:
+        """Of 95 %."""
+        return percentile_interval(self.cpu_times_s if basis == "cpu" else self.times_s, 50)
+
     @property
     def mean_s(self) -> float:
         return sum(self.times_s) / len(self.times_s)
 
     @property
     def throughput(self) -> float:
-        """Samples per second of wall time."""
-        return self.batch_size / self.mean_s
+        """Samples per second of wall time, of all sessions that ran at the same time."""
+        return self.batch_size * self.concurrency / self.mean_s
 
     @property
     def p50_interval_s(self) -> tuple[float, float]:
-        """95 % interval of the median from order statistics; assumes nothing of the distribution."""
-        ordered, n = sorted(self.times_s), len(self.times_s)
-        reach = 1.96 * math.sqrt(n) / 2
-        return ordered[max(0, math.floor(n / 2 - reach))], ordered[min(n - 1, math.ceil(n / 2 + reach))]
+        return self.p50_interval_of("wall")
+
+    @property
+    def p90_interval_s(self) -> tuple[float, float]:
+        return percentile_interval(self.times_s, 90)
+
+    @property
+    def p99_interval_s(self) -> tuple[float, float] | None:
+        """None where no 99th percentile is stated."""
+        return percentile_interval(self.times_s, 99) if self.p99_s is not None else None
 
     @property
     def contended(self) -> bool | None:
-        """Whether another process had a share of the core; None but for one CPU thread, where CPU time tells it."""
-        if self.settings.get("threads") != 1 or self.device != "cpu":
+        """Whether other processes had a share of the cores; None on other devices than CPUs, where there are more
+        threads than cores, or where the system does not tell.
+        """
+        threads = self.settings.get("threads")
+        if self.device != "cpu" or not isinstance(threads, int) or threads * self.concurrency > self.before.cores:
             return None
-        return self.p50_s > CONTENDED_ABOVE * self.cpu_p50_s
+        bearable_s = (1 - 1 / CONTENDED_ABOVE) * threads * sum(self.times_s)
+        waited = None if self.waited_s is None else self.waited_s > bearable_s
+        if threads == self.concurrency == 1:
+            return bool(waited) or sum(self.times_s) > CONTENDED_ABOVE * sum(self.cpu_times_s)
+        return waited
+
+    @property
+    def throttled(self) -> bool | None:
+        """Whether cores were slowed down for heat, or held back by the quota of their control group, meanwhile."""
+        if self.power is not None and self.power.throttled:
+            return True
+        pairs = (
+            (self.before.throttle_count, self.after.throttle_count),
+            (self.before.held_back_s, self.after.held_back_s),
+        )
+        told = [later > earlier for earlier, later in pairs if earlier is not None and later is not None]
+        return any(told) if told else None if self.power is None else False
 
     def summary(self) -> dict[str, Any]:
         """The derived figures, JSON-able."""
@@ -198,12 +273,15 @@ class Report(BaseModel):
             "p90_s": self.p90_s,
             "p99_s": self.p99_s,
             "p50_interval_s": self.p50_interval_s,
+            "p90_interval_s": self.p90_interval_s,
+            "p99_interval_s": self.p99_interval_s,
             "cpu_p50_s": self.cpu_p50_s,
             "throughput": self.throughput,
             "contended": self.contended,
+            "peak_memory_bytes": self.memory.model_bytes if self.memory else None,
             "energy_j": self.power.gross_j if self.power else None,
             "energy_above_idle_j": self.power.net_j if self.power else None,
-            "throttled": self.power.throttled if self.power else None,
+            "throttled": self.throttled,
         }
 
     def __str__(self) -> str:
@@ -211,13 +289,16 @@ class Report(BaseModel):
         p99 = f"{self.p99_s * 1e3:.3f} ms" if self.p99_s is not None else f"not stated below {SAMPLES_FOR_P99} runs"
         return "\n".join(
             (
-                f"{self.label}: {self.runtime} on {self.where}, {self.precision}, batch {self.batch_size}",
+                f"{self.label}: {self.runtime} on {self.where}, {self.precision}, batch {self.batch_size}"
+                + (f", {self.concurrency} at a time" if self.concurrency > 1 else ""),
                 f"  p50 {self.p50_s * 1e3:.3f} ms (95 % interval {low * 1e3:.3f} to {high * 1e3:.3f}), "
                 f"p90 {self.p90_s * 1e3:.3f} ms, p99 {p99}",
                 f"  CPU time p50 {self.cpu_p50_s * 1e3:.3f} ms, throughput {self.throughput:.1f} samples/s, "
                 f"{len(self.times_s)} runs after {self.warmup_runs} of warm-up",
                 f"  threads {self.settings.get('threads')}, spinning {self.settings.get('spinning')}, "
                 f"contended: {_said(self.contended)}",
+                *(["  THROTTLED: cores were slowed down for heat, or held back by a quota"] if self.throttled else []),
+                *([f"  memory {self.memory}"] if self.memory else []),
                 *([f"  energy {self.power}"] if self.power else []),
             )
         )
@@ -247,12 +328,6 @@ class Ratio(BaseModel):
         return f"{self.value:.2f}x ({self.low:.2f} to {self.high:.2f}, {self.basis} time, {self.blocks} blocks)"
 
 
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile: the smallest value that `percent` % of the values do not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
-
-
 def paired_ratio(baseline: Report, candidate: Report, basis: Basis | None = None, seed: int = 0) -> Ratio:
     """Median over blocks of baseline time / candidate time, block medians each; above 1 the candidate is faster.
 
@@ -265,20 +340,30 @@ def paired_ratio(baseline: Report, candidate: Report, basis: Basis | None = None
     Raises:
         InputError: the reports come from two measurements, or have no blocks in common.
     """
-    basis = basis or ("cpu" if baseline.contended is not None and candidate.contended is not None else "wall")
-    a, b = _block_medians(baseline, basis), _block_medians(candidate, basis)
-    shared = sorted(a.keys() & b.keys())
-    measured_together = (baseline.before, baseline.after) == (candidate.before, candidate.after)
-    if not shared or not measured_together:  # every measurement counts its blocks from 0
+    if not measured_together(baseline, candidate):
         raise InputError(
             f"{baseline.label} and {candidate.label} were not measured together, so no ratio of theirs can be trusted; "
             "measure both in one run."
         )
+    basis = basis or ratio_basis(baseline, candidate)
+    a, b = _block_medians(baseline, basis), _block_medians(candidate, basis)
+    shared = sorted(a.keys() & b.keys())
     ratios = [a[block] / b[block] for block in shared]
     generator = random.Random(seed)
     resampled = sorted(median(generator.choices(ratios, k=len(ratios))) for _ in range(BOOTSTRAP_ROUNDS))
     low, high = percentile(resampled, 2.5), percentile(resampled, 97.5)
     return Ratio(value=median(ratios), low=low, high=high, blocks=len(shared), basis=basis)
+
+
+def measured_together(one: Report, other: Report) -> bool:
+    """Whether the two took turns in one run."""
+    same_run = (one.before, one.after) == (other.before, other.after)  # every measurement counts its blocks from 0
+    return same_run and not set(one.blocks).isdisjoint(other.blocks)
+
+
+def ratio_basis(one: Report, other: Report) -> Basis:
+    """CPU time for single-threaded CPU sessions, as it ignores other processes; wall time for all else."""
+    return "cpu" if _is_one_thread(one) and _is_one_thread(other) else "wall"
 
 
 def write_report(content: dict[str, Any], path: str | Path) -> None:
@@ -310,5 +395,9 @@ def _block_medians(report: Report, basis: Basis) -> dict[int, float]:
     return {block: median(values) for block, values in times.items()}
 
 
+def _is_one_thread(report: Report) -> bool:
+    return report.device == "cpu" and report.settings.get("threads") == 1 and report.concurrency == 1
+
+
 def _said(contended: bool | None) -> str:
-    return {True: "yes", False: "no", None: "told for one CPU thread only"}[contended]
+    return {True: "yes", False: "no", None: "not told"}[contended]

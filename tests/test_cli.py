@@ -31,6 +31,8 @@ WRONG_PATHS = {
     "export": ["nowhere", "--out", "elsewhere"],
     "verify": ["nowhere", "--against", "elsewhere"],
     "bench": ["nowhere"],
+    "compare": ["nowhere.json"],
+    "report": ["nowhere.json"],
 }
 
 
@@ -56,6 +58,13 @@ def test_every_help_has_an_example_json_and_debug(command: str) -> None:
     assert result.exit_code == 0
     for expected in ("Example:", f"edgefold {command}", "--json", "--debug"):
         assert expected in result.stdout
+
+
+def test_a_folder_is_reported_as_that_of_a_demo_and_by_itself(tmp_path: Path) -> None:
+    assert "summary.json does not exist" in invoke("report", tmp_path).stderr
+    (tmp_path / "r.json").write_text("{}")
+    result = invoke("report", tmp_path, tmp_path / "r.json")
+    assert (result.exit_code, "is a folder; give one folder of the demo" in result.stderr) == (2, True)
 
 
 def test_help_and_version() -> None:

@@ -1,6 +1,7 @@
 """bench and verify on the command line, with an artifact made by hand: neither needs torch."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,59 @@ def test_bench_compares_two_and_keeps_every_time(folder: Path, tmp_path: Path) -
     assert Report.model_validate(raw).p50_s == first["p50_s"]
 
 
+def test_bench_by_batch_concurrently_and_offline(folder: Path) -> None:
+    given = ("--seconds", 0.01, "--sequence", 16, "--json")
+    by_batch = json.loads(
+        invoke("bench", folder / "one", "--against", folder / "off", "--batches", "1,4", *given).stdout
+    )
+    assert [report["batch_size"] for report in by_batch["reports"]] == [1, 1, 4, 4]
+    assert list(by_batch["ratio_by_batch"]) == ["1", "4"]
+    offline = json.loads(invoke("bench", folder / "one", "--scenario", "offline", "--concurrency", 2, *given).stdout)
+    reports = [Report.model_validate(report) for report in offline["reports"]]
+    assert [report.batch_size for report in reports] == [1, 2, 4, 8]
+    assert {report.concurrency for report in reports} == {2}
+    assert offline["offline"] == {str(folder / "one"): max(report.throughput for report in reports)}
+
+
+@pytest.mark.parametrize("batches", ["", "0,1", "1,x", "2,2", "1;2"])
+def test_batches_that_are_no_numbers_are_refused(folder: Path, batches: str) -> None:
+    result = invoke("bench", folder / "one", "--batches", batches)
+    assert result.exit_code == 2
+    assert f"--batches takes different numbers from 1 on, as in 1,2,4,8, and no --batch; got {batches!r}" in (
+        result.stderr
+    )
+
+
+def test_bench_tells_memory_and_what_loadgen_found(folder: Path) -> None:
+    pytest.importorskip("mlperf_loadgen")
+    result = invoke("bench", folder / "one", "--memory", "--loadgen", "--seconds", 0.05, "--sequence", 16)
+    assert result.exit_code == 0, result.stderr
+    assert "MB at its peak" in result.stdout
+    assert "LoadGen SingleStream: p50 " in result.stdout
+
+
+def test_openvino_by_its_name_and_its_precision(folder: Path) -> None:
+    measured = invoke("bench", folder / "one", "--runtime", "openvino", "--seconds", 0.01, "--sequence", 16)
+    assert measured.exit_code == 0, measured.stderr
+    assert "openvino on cpu, 1 thread(s), computed in f32" in measured.stdout
+    verified = invoke("verify", folder / "one", "--against", folder / "same", "--runtime", "openvino", "--json")
+    assert verified.exit_code == 0, verified.stderr
+    assert json.loads(verified.stdout)["runtime"] == "openvino"
+
+
+def test_bench_stays_on_the_cores_that_are_named(folder: Path) -> None:
+    allowed = os.sched_getaffinity(0)
+    core = max(allowed)
+    given = ("--seconds", 0.01, "--sequence", 16)
+    measured = json.loads(invoke("bench", folder / "one", "--cores", core, *given, "--json").stdout)["reports"][0]
+    assert (measured["before"]["affinity"], measured["before"]["cores"]) == ([core], 1)
+    assert os.sched_getaffinity(0) == allowed
+    assert "Cores 4096 were asked for; this process may use " in invoke(
+        "bench", folder / "one", "--cores", 4096, *given
+    ).stderr.replace("\n", " ")
+    assert "--cores takes numbers" in invoke("bench", folder / "one", "--cores", "a").stderr
+
+
 def test_bench_against_itself(folder: Path) -> None:
     result = invoke("bench", folder / "one", "--against", folder / "one", "--seconds", 0.02, "--json")
     labels = [report["label"] for report in json.loads(result.stdout)["reports"]]
@@ -162,3 +216,17 @@ def test_verify_on_texts_needs_a_tokenizer(folder: Path, tmp_path: Path) -> None
     result = invoke("verify", folder / "one", "--against", folder / "one", "--data", tmp_path / "texts.txt")
     assert result.exit_code == 2
     assert "has no tokenizer" in result.stderr
+
+
+def test_compare_and_report_take_what_bench_wrote(folder: Path, tmp_path: Path) -> None:
+    here, again = tmp_path / "here.json", tmp_path / "again.json"
+    given = ("--seconds", 0.02, "--sequence", 16)
+    invoke("bench", folder / "one", "--against", folder / "off", *given, "--out", here)
+    invoke("bench", folder / "one", *given, "--out", again)
+    found = json.loads(invoke("compare", here, again, "--json").stdout)["comparisons"]
+    assert [comparison["kind"] for comparison in found] == ["paired", "cautious"]
+    assert found[0]["ratio"] == json.loads(here.read_text())["ratio"]
+    assert invoke("compare", again).exit_code == 2
+    result = invoke("report", here, again, "--out", tmp_path / "page.html")
+    assert "3 measurements are on the page" in result.stdout.replace("\n", " ")
+    assert "2 models on 1 machine, 3 measurements" in (tmp_path / "page.html").read_text()

@@ -1,5 +1,6 @@
 """What is read of a device, from files of devices that are not here, and inputs made to measure with."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,39 +11,7 @@ from edgefold.errors import InputError
 from edgefold.reports import DeviceState
 from edgefold.runtimes import example_inputs, read_device_state
 from edgefold.runtimes.agent import facts
-from edgefold.runtimes.devices import instruction_sets, is_emulated
-
-X86 = """\
-processor\t: 0
-vendor_id\t: GenuineIntel
-model name\t: Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz
-flags\t\t: fpu sse2 avx avx2 avx512f avx512_vnni amx_int8 amx_tile
-vmx flags\t: vnmi avx_vnni
-
-processor\t: 1
-model name\t: another
-flags\t\t: fpu sse2
-"""
-ARM = """\
-processor\t: 0
-Features\t: fp asimd asimdhp asimddp i8mm
-CPU part\t: 0xd42
-
-Hardware\t: Made-up Board
-"""
-
-
-@pytest.mark.parametrize(
-    ("cpuinfo", "found"),
-    [
-        (X86, ("avx2", "avx512f", "avx512_vnni", "amx_int8")),
-        (ARM, ("asimddp", "i8mm")),
-        ("flags : avx2x notavx2", ()),
-        ("", ()),
-    ],
-)
-def test_instruction_sets_of_the_first_core(cpuinfo: str, found: tuple[str, ...]) -> None:
-    assert instruction_sets(cpuinfo) == found
+from edgefold.runtimes.devices import is_emulated
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> DeviceState:
@@ -50,29 +19,41 @@ def pretend(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> DeviceSta
     return read_device_state()
 
 
-@pytest.mark.parametrize(
-    ("cpuinfo", "processor"),
-    [(X86, "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"), (ARM, "Made-up Board")],
-)
-def test_the_processor_is_called_by_its_name(monkeypatch: pytest.MonkeyPatch, cpuinfo: str, processor: str) -> None:
-    state = pretend(monkeypatch, {"/proc/cpuinfo": cpuinfo})
-    assert state.processor == processor
-    assert state.instruction_sets == instruction_sets(cpuinfo)
+def test_what_the_files_tell_stands_in_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = f"/sys/devices/system/cpu/cpu{min(os.sched_getaffinity(0))}"
+    state = pretend(
+        monkeypatch,
+        {
+            "/proc/cpuinfo": "model name : Made-up CPU\nflags : avx2 avx512_vnni\n",
+            "/proc/stat": f"cpu 1 2 3 4 5 6 7 {8 * os.sysconf('SC_CLK_TCK')} 9\n",
+            f"{core}/cpufreq/scaling_governor": "performance\n",
+            f"{core}/cpufreq/scaling_cur_freq": "2500000\n",
+            f"{core}/thermal_throttle/core_throttle_count": "7\n",
+            "/sys/fs/cgroup/cpu.max": "150000 100000\n",
+            "/sys/fs/cgroup/cpu.stat": "usage_usec 9\nthrottled_usec 2500000\n",
+            "/sys/fs/cgroup/memory.max": "1000000\n",
+            "/sys/devices/system/cpu/smt/active": "1\n",
+            "/sys/devices/system/cpu/cpufreq/boost": "0\n",
+        },
+    )
+    assert (state.processor, state.instruction_sets) == ("Made-up CPU", ("avx2", "avx512_vnni"))
+    assert (state.governor, state.mhz, state.throttle_count) == ("performance", 2500.0, 7)
+    assert (state.cpu_limit, state.held_back_s, state.memory_limit_bytes) == (1.5, 2.5, 1_000_000)
+    assert (state.smt, state.turbo, state.stolen_s) == (True, False, 8.0)
+    assert state.affinity == tuple(sorted(os.sched_getaffinity(0)))
+    assert state.cores == len(state.affinity)
 
 
-@pytest.mark.parametrize(
-    ("cpu_max", "limit"), [("150000 100000\n", 1.5), ("max 100000\n", None), ("", None), ("rubbish", None)]
-)
-def test_the_limit_of_the_control_group_in_cores(
-    monkeypatch: pytest.MonkeyPatch, cpu_max: str, limit: float | None
-) -> None:
-    assert pretend(monkeypatch, {"/sys/fs/cgroup/cpu.max": cpu_max}).cpu_limit == limit
+def test_what_no_file_tells_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = pretend(monkeypatch, {})
+    assert state.processor  # what Python knows
+    names = ("governor", "mhz", "throttle_count", "cpu_limit", "held_back_s", "memory_limit_bytes", "smt", "turbo")
+    assert {getattr(state, name) for name in (*names, "stolen_s")} == {None}
 
 
-def test_the_governor_is_none_where_there_is_no_such_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
-    assert pretend(monkeypatch, {path: "performance\n"}).governor == "performance"
-    assert pretend(monkeypatch, {}).governor is None
+@pytest.mark.parametrize(("no_turbo", "turbo"), [("0\n", True), ("1\n", False), ("", None)])
+def test_intel_tells_the_contrary_of_turbo(monkeypatch: pytest.MonkeyPatch, no_turbo: str, turbo: bool | None) -> None:
+    assert pretend(monkeypatch, {"/sys/devices/system/cpu/intel_pstate/no_turbo": no_turbo}).turbo is turbo
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from edgefold.reports import (
     Report,
     load_report,
     paired_ratio,
-    percentile,
     write_report,
 )
 
@@ -59,19 +58,6 @@ def make_report(values: list[float], blocks: list[int] | None = None, **fields: 
     return Report(**{**given, **fields})
 
 
-@given(times, st.floats(0, 100))
-def test_the_percentile_is_the_smallest_value_that_covers_its_share(values: list[float], percent: float) -> None:
-    covering = [v for v in values if sum(other <= v for other in values) >= percent / 100 * len(values)]
-    assert percentile(values, percent) == min(covering)
-
-
-@given(times, st.randoms(use_true_random=False))
-def test_percentiles_do_not_depend_on_the_order(values: list[float], generator: random.Random) -> None:
-    shuffled = generator.sample(values, len(values))
-    for percent in (50, 90, 99):
-        assert percentile(shuffled, percent) == percentile(values, percent)
-
-
 @given(times)
 def test_statistics_are_ordered_and_the_interval_holds_the_median(values: list[float]) -> None:
     report = make_report(values)
@@ -79,15 +65,6 @@ def test_statistics_are_ordered_and_the_interval_holds_the_median(values: list[f
     assert min(values) <= low <= report.p50_s <= high <= max(values)
     assert low <= median(values) <= high
     assert report.p50_s <= report.p90_s <= max(values)
-
-
-def test_the_interval_covers_the_true_median_about_as_often_as_it_says() -> None:
-    generator = random.Random(0)
-    covered = 0
-    for _ in range(400):
-        low, high = make_report([generator.expovariate(1) for _ in range(80)]).p50_interval_s
-        covered += low <= math.log(2) <= high
-    assert covered / 400 >= 0.93  # 95 % stated; 400 draws have a standard error of 1 %
 
 
 @pytest.mark.parametrize("count", [1, SAMPLES_FOR_P99 - 1, SAMPLES_FOR_P99, 1000])
@@ -118,6 +95,48 @@ def test_contention_shows_as_wall_time_above_cpu_time(
 ) -> None:
     report = make_report([wall] * 3, cpu_times_s=[1.0] * 3, settings={"threads": threads}, device=device)
     assert report.contended is contended
+
+
+def test_contention_shows_although_most_runs_were_shorter_than_a_time_slice() -> None:
+    report = make_report([1e-3] * 18 + [20e-3] * 2, cpu_times_s=[1e-3] * 20)
+    assert report.p50_s == report.cpu_p50_s
+    assert report.contended is True
+
+
+def test_contention_shows_although_every_run_was_left_alone() -> None:
+    assert make_report([1e-3] * 20, waited_s=1e-3).contended is False
+    assert make_report([1e-3] * 20, waited_s=0.1).contended is True
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "threads", "concurrency", "contended"),
+    [(0.1, 2, 1, False), (0.3, 2, 1, True), (None, 2, 1, None), (0.3, 4, 1, None), (0.3, 1, 2, True)],
+)
+def test_more_threads_are_contended_when_they_stood_in_line_for_cores(
+    waited_s: float | None, threads: int, concurrency: int, contended: bool | None
+) -> None:
+    report = make_report([0.1] * 10, settings={"threads": threads}, waited_s=waited_s, concurrency=concurrency)
+    assert report.before.cores == 2
+    assert report.contended is contended
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "throttled"),
+    [
+        ({}, {}, None),
+        ({"throttle_count": 3}, {"throttle_count": 3}, False),
+        ({"throttle_count": 3}, {"throttle_count": 4}, True),
+        ({"held_back_s": 1.0, "throttle_count": 3}, {"held_back_s": 1.5, "throttle_count": 3}, True),
+    ],
+)
+def test_heat_and_quotas_show_in_what_was_counted_meanwhile(
+    before: dict[str, Any], after: dict[str, Any], throttled: bool | None
+) -> None:
+    states = {"before": STATE.model_copy(update=before), "after": STATE.model_copy(update=after)}
+    report = make_report([1.0], **states)
+    assert report.throttled is throttled
+    assert report.summary()["throttled"] is throttled
+    assert ("THROTTLED" in str(report)) is bool(throttled)
 
 
 def in_blocks(block_times: list[float], per_block: int = 3, **fields: Any) -> Report:
@@ -275,8 +294,8 @@ def test_a_ratio_of_few_blocks_is_told_from_one_by_chance_only(blocks: int, is_c
     [
         ({"cpu_times_s": [1.0]}, "contended: no"),
         ({"cpu_times_s": [0.5]}, "contended: yes"),
-        ({"settings": {"threads": 2}}, "contended: told for one CPU thread only"),
-        ({"device": "cuda"}, "contended: told for one CPU thread only"),
+        ({"settings": {"threads": 2}}, "contended: not told"),
+        ({"device": "cuda"}, "contended: not told"),
     ],
 )
 def test_the_text_says_whether_the_core_was_shared(fields: dict[str, Any], said: str) -> None:

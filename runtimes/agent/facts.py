@@ -10,17 +10,21 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from edgefold.runtimes.agent.cpu_facts import read_cores, read_groups
+
 FILES = (
     "/proc/cpuinfo",
-    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
-    "/sys/fs/cgroup/cpu.max",
+    "/proc/stat",
+    "/sys/devices/system/cpu/cpufreq/boost",
+    "/sys/devices/system/cpu/intel_pstate/no_turbo",
+    "/sys/devices/system/cpu/smt/active",
     "/proc/sys/kernel/arch",
     "/proc/device-tree/model",
     "/etc/nv_tegra_release",
 )
 PROGRAMS = {"nvpmodel": ("nvpmodel", "-q"), "jetson_clocks": ("jetson_clocks", "--show")}
 """A Jetson's own, which tell its power mode and its clocks."""
-PACKAGES = ("edgefold", "numpy", "onnxruntime", "onnxruntime-gpu")
+PACKAGES = ("edgefold", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino")
 ANSWER_WITHIN_S = 5.0
 
 
@@ -29,7 +33,9 @@ def read_facts() -> dict[str, Any]:
     return {
         "files": {path: _read(path) for path in FILES},
         "answers": {name: ask(*command) for name, command in PROGRAMS.items()},
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": read_cores(_read),
+        "groups": read_groups(_read),
+        "ticks_per_s": os.sysconf("SC_CLK_TCK"),
         "load_average": list(os.getloadavg()),
         "architecture": platform.machine(),
         "machine": platform.processor() or platform.machine(),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
+
+from edgefold.runtimes.agent.memory import read_waited_s
 
 WARMUP_LIMIT_S = 10.0
 STEADY_WITHIN = 0.02
@@ -19,6 +22,8 @@ class Record:
 
     first_run_s: float
     warmup_runs: int
+    waited_s: float | None = 0.0
+    """How long the threads stood in line for a core while it was measured; None where the system does not tell."""
     times_s: list[float] = field(default_factory=list)
     cpu_times_s: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
@@ -41,9 +46,9 @@ def measure_in_turns(
         min_runs: and at least this many runs.
         block_s: a model's share of one round, at least one run.
     """
-    records = {label: _warm_up(run, warmup_s) for label, run in runs.items()}
+    records = {label: warm_up(run, warmup_s) for label, run in runs.items()}
     block, order = 0, list(runs)
-    while any(_is_short(record, min_duration_s, min_runs) for record in records.values()):
+    while any(is_short(record, min_duration_s, min_runs) for record in records.values()):
         for label in order:
             _run_block(runs[label], records[label], block, block_s)
         order.reverse()
@@ -51,28 +56,43 @@ def measure_in_turns(
     return records
 
 
-def _is_short(record: Record, min_duration_s: float, min_runs: int) -> bool:
+def is_short(record: Record, min_duration_s: float, min_runs: int) -> bool:
     return len(record.times_s) < min_runs or sum(record.times_s) < min_duration_s
 
 
 def _run_block(run: Callable[[], object], record: Record, block: int, block_s: float) -> None:
+    """CPU time is read once a run, from the end of one to that of the next: it is a system call, in which Linux likes
+    to take the core away, and what runs after that finds its cache cold.
+    """
+    waited_s = read_waited_s()
     deadline = time.perf_counter() + block_s
-    while True:
-        wall, cpu = _time(run)
-        record.times_s.append(wall)
-        record.cpu_times_s.append(cpu)
+    ended, cpu = -math.inf, time.process_time()
+    while ended < deadline:
+        started = time.perf_counter()
+        run()
+        ended, earlier, cpu = time.perf_counter(), cpu, time.process_time()
+        record.times_s.append(ended - started)
+        record.cpu_times_s.append(cpu - earlier)
         record.blocks.append(block)
-        if time.perf_counter() >= deadline:
-            return
+    add_waiting(record, waited_s)
 
 
-def _warm_up(run: Callable[[], object], warmup_s: float) -> Record:
+def add_waiting(record: Record, before_s: float | None) -> None:
+    """Count what was waited since then."""
+    after_s = read_waited_s()
+    if record.waited_s is None or before_s is None or after_s is None:
+        record.waited_s = None
+    else:  # a thread that has ended takes its part with it
+        record.waited_s += max(0.0, after_s - before_s)
+
+
+def warm_up(run: Callable[[], object], warmup_s: float) -> Record:
     """Run until two successive windows have the same median."""
-    first, _ = _time(run)
+    first = _time(run)
     times: list[float] = []
     started = time.perf_counter()
     while (elapsed := time.perf_counter() - started) < WARMUP_LIMIT_S:
-        times.append(_time(run)[0])
+        times.append(_time(run))
         if elapsed >= warmup_s and _is_steady(times):
             break
     return Record(first, len(times) + 1)
@@ -85,8 +105,8 @@ def _is_steady(times: list[float]) -> bool:
     return abs(later - earlier) <= STEADY_WITHIN * earlier
 
 
-def _time(run: Callable[[], object]) -> tuple[float, float]:
-    """Wall and CPU seconds of one run."""
-    wall, cpu = time.perf_counter(), time.process_time()
+def _time(run: Callable[[], object]) -> float:
+    """Wall seconds of one run."""
+    started = time.perf_counter()
     run()
-    return time.perf_counter() - wall, time.process_time() - cpu
+    return time.perf_counter() - started

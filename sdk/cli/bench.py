@@ -6,8 +6,11 @@ from typing import Annotated, Literal
 import typer
 
 from edgefold.cli.answers import Answer
-from edgefold.cli.devices import check_device
+from edgefold.cli.devices import LOCAL, check_device
 from edgefold.cli.paths import check_artifact_folder, check_output_file
+from edgefold.errors import InputError
+
+OFFLINE_BATCHES = (1, 2, 4, 8)
 
 
 def bench_artifact(
@@ -15,12 +18,32 @@ def bench_artifact(
     against: Annotated[
         Path | None, typer.Option(help="Artifact to compare with, measured in turns with the first.")
     ] = None,
-    runtime: Annotated[Literal["onnxruntime", "tensorrt"], typer.Option(help="Runtime that opens it.")] = "onnxruntime",
+    runtime: Annotated[
+        Literal["onnxruntime", "openvino", "tensorrt"],
+        typer.Option(help="Runtime that opens it; openvino: on this machine's CPU; tensorrt: its engines, on cuda."),
+    ] = "onnxruntime",
     device: Annotated[
         str, typer.Option(help="cpu or cuda of this machine, or ssh://user@host[:port] for another's CPU.")
     ] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of one run.")] = 1,
+    cores: Annotated[
+        str, typer.Option(help="Cores of this machine to stay on, as in 0,1; all that it may use by default.")
+    ] = "",
     batch: Annotated[int, typer.Option(min=1, help="Samples in one run.")] = 1,
+    batches: Annotated[
+        str | None, typer.Option(help="Several batch sizes, as in 1,2,4,8: throughput by batch, instead of --batch.")
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Sessions that run at the same time, each in a thread of its own.")
+    ] = 1,
+    scenario: Annotated[
+        Literal["single-stream", "offline"],
+        typer.Option(help="Latency of one run after another, or the best throughput of all batches (1,2,4,8)."),
+    ] = "single-stream",
+    loadgen: Annotated[
+        bool, typer.Option("--loadgen", help="Let MLCommons' LoadGen run that scenario as well, and say what it found.")
+    ] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Measure the peak memory of each artifact as well.")] = False,
     sequence: Annotated[int, typer.Option(min=1, help="Tokens of one sample.")] = 128,
     past: Annotated[int, typer.Option(min=0, help="Tokens read before, of a model with a cache.")] = 0,
     part: Annotated[
@@ -37,7 +60,36 @@ def bench_artifact(
     check_device(device)
     if out:
         check_output_file(out)
-    from edgefold.cli.bench_job import measure
+    sizes, bound = _read_batches(batches, batch, scenario), _read_cores(cores, device)
+    from edgefold.cli.bench_job import Inputs, measure
 
-    settings = {"runtime": runtime, "device": device, "threads": threads, "energy_s": energy_seconds}
-    return measure(folders, settings, batch=batch, sequence=sequence, past=past, part=part, seconds=seconds, out=out)
+    settings = {
+        "runtime": runtime,
+        "device": device,
+        "threads": threads,
+        "energy_s": energy_seconds,
+        "concurrency": concurrency,
+        "cores": bound,
+        "memory": memory,
+        "min_duration_s": seconds,
+    }
+    inputs = Inputs(sizes, sequence, past, part)
+    return measure(folders, settings, inputs, scenario=scenario, loadgen=loadgen, out=out)
+
+
+def _read_batches(text: str | None, batch: int, scenario: str) -> tuple[int, ...]:
+    """The batch sizes to measure, in the order in which they were given."""
+    if text is None:
+        return OFFLINE_BATCHES if scenario == "offline" and batch == 1 else (batch,)
+    parts = [part.strip() for part in text.split(",")]
+    if batch != 1 or not all(part.isdigit() and int(part) for part in parts) or len(set(parts)) < len(parts):
+        raise InputError(f"--batches takes different numbers from 1 on, as in 1,2,4,8, and no --batch; got {text!r}.")
+    return tuple(map(int, parts))
+
+
+def _read_cores(text: str, device: str) -> tuple[int, ...]:
+    """Numbers of cores; () where none are named."""
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part.isdigit() for part in parts) or (parts and device not in LOCAL):
+        raise InputError(f"--cores takes numbers of this machine's cores, as in 0,1; got {text!r} for {device}.")
+    return tuple(map(int, parts))

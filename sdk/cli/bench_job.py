@@ -1,24 +1,55 @@
-"""The measurement behind `edgefold bench`: one artifact, or two in turns on the same inputs."""
+"""The measurement behind `edgefold bench`: one artifact, or two in turns on the same inputs, for each batch size."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgefold.artifacts import Artifact, load_artifact
 from edgefold.cli.answers import Answer
 from edgefold.cli.tables import make_table
-from edgefold.reports import Report, paired_ratio, write_report
-from edgefold.runtimes import benchmark_artifacts, example_inputs
+from edgefold.errors import InputError
+from edgefold.reports import Ratio, Report, paired_ratio, write_report
+from edgefold.runtimes import benchmark_artifacts, example_inputs, open_session
+
+IN_FORCE = "inference_precision"
+"""The setting in which a runtime that may choose says what floats are really computed in."""
+Figures = list[tuple[int, list[Report], Ratio | None]]
+"""Of each batch size: the reports, and how many times faster the first is than the second."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The sizes of what is measured."""
+
+    batches: tuple[int, ...]
+    sequence: int
+    past: int = 0
+    part: str | None = None
+    """Graph of an encoder-decoder."""
+
+    def make(self, artifacts: Mapping[str, Artifact], batch: int) -> dict[str, Any]:
+        """Arrays that all of the artifacts take."""
+        sizes = [artifact.vocab_size for artifact in artifacts.values() if artifact.vocab_size]
+        specs = next(iter(artifacts.values())).inputs
+        return example_inputs(
+            specs, batch=batch, sequence=self.sequence, past=self.past, vocab_size=min(sizes, default=None)
+        )
+
+    def title(self, artifacts: Mapping[str, Artifact]) -> str:
+        dimensions = {size for artifact in artifacts.values() for spec in artifact.inputs for size in spec.shape}
+        tokens = f", {self.sequence} tokens" if dimensions & {"sequence", "encoder_sequence"} else ""
+        after = f" after {self.past}" if "past" in dimensions else ""
+        return f"Batch {', '.join(map(str, self.batches))}{tokens}{after}"
 
 
 def measure(
     folders: list[Path],
     settings: dict[str, Any],
+    inputs: Inputs,
     *,
-    batch: int,
-    sequence: int,
-    past: int = 0,
-    part: str | None = None,
-    seconds: float,
+    scenario: str,
+    loadgen: bool,
     out: Path | None,
 ) -> Answer:
     """Benchmark one artifact, or two against each other; the ratio says how many times faster the first is.
@@ -28,24 +59,27 @@ def measure(
         DeviceError: a runtime or device that cannot be used.
     """
     artifacts = label_artifacts(folders)
-    if part:
-        artifacts = {label: artifact.part(part) for label, artifact in artifacts.items()}
-    vocab_size = min((artifact.vocab_size for artifact in artifacts.values() if artifact.vocab_size), default=None)
-    inputs = example_inputs(
-        next(iter(artifacts.values())).inputs, batch=batch, sequence=sequence, past=past, vocab_size=vocab_size
-    )
-    reports = list(benchmark_artifacts(artifacts, inputs, min_duration_s=seconds, **settings).values())
-    document: dict[str, Any] = {
-        "reports": [{**report.summary(), **report.model_dump(mode="json")} for report in reports]
-    }
-    texts: list[Any] = [_table(reports, artifacts, _title(artifacts, batch, sequence, past))]
-    if len(reports) == 2:
-        ratio = paired_ratio(baseline=reports[1], candidate=reports[0])
-        document["ratio"] = ratio.model_dump(mode="json")
-        texts.append(f"Speed of {reports[0].label} against {reports[1].label}: {ratio}")
-    texts += [f"Energy of {report.label}: {report.power}" for report in reports if report.power]
-    if any(report.contended for report in reports):
-        texts.append("Another process had a share of the core; the ratio in CPU time holds, wall times do not.")
+    if inputs.part:
+        artifacts = {label: artifact.part(inputs.part) for label, artifact in artifacts.items()}
+    if loadgen and settings["device"].startswith("ssh://"):
+        raise InputError(f"LoadGen drives sessions of this machine; {settings['device']} is another.")
+    figures: Figures = []
+    for batch in inputs.batches:
+        reports = list(benchmark_artifacts(artifacts, inputs.make(artifacts, batch), **settings).values())
+        ratio = paired_ratio(baseline=reports[1], candidate=reports[0]) if len(reports) == 2 else None
+        figures.append((batch, reports, ratio))
+    document = _document(figures)
+    texts = [_table(figures, artifacts, inputs.title(artifacts)), *_remarks(figures)]
+    if scenario == "offline":
+        document["offline"] = {label: best.throughput for label, best in _best(figures).items()}
+        texts += [
+            f"Offline: {label} does {best.throughput:.1f} samples/s at best, with batch {best.batch_size}."
+            for label, best in _best(figures).items()
+        ]
+    if loadgen:
+        found = _run_loadgen(artifacts, inputs, settings, scenario, figures)
+        document["loadgen"] = {label: result.model_dump(mode="json") for label, result in found.items()}
+        texts += [f"{label}: {result}" for label, result in found.items()]
     if out:
         write_report(document, out)
         texts.append(f"Every raw time is in {out}.")
@@ -60,27 +94,86 @@ def label_artifacts(folders: list[Path]) -> dict[str, Artifact]:
     return {label: load_artifact(folder) for label, folder in zip(labels, folders, strict=True)}
 
 
-def _title(artifacts: dict[str, Artifact], batch: int, sequence: int, past: int) -> str:
-    dimensions = {size for artifact in artifacts.values() for spec in artifact.inputs for size in spec.shape}
-    tokens = f", {sequence} tokens" if dimensions & {"sequence", "encoder_sequence"} else ""
-    return f"Batch {batch}{tokens}{f' after {past}' if 'past' in dimensions else ''}"
+def _document(figures: Figures) -> dict[str, Any]:
+    every = [report for _, reports, _ in figures for report in reports]
+    document: dict[str, Any] = {"reports": [{**report.summary(), **report.model_dump(mode="json")} for report in every]}
+    ratios = {batch: ratio.model_dump(mode="json") for batch, _, ratio in figures if ratio}
+    if ratios:
+        document["ratio"] = next(iter(ratios.values()))
+    if len(ratios) > 1:
+        document["ratio_by_batch"] = ratios
+    return document
 
 
-def _table(reports: list[Report], artifacts: dict[str, Artifact], title: str) -> Any:
-    columns = ("artifact", "precision", "MB", "p50 ms", "p90 ms", "p99 ms", "CPU p50 ms", "samples/s", "load s", "runs")
-    rows = [
-        (
-            report.label,
-            report.precision,
-            artifacts[report.label].size_bytes / 1e6,
-            *(None if t is None else t * 1e3 for t in (report.p50_s, report.p90_s, report.p99_s, report.cpu_p50_s)),
-            report.throughput,
-            report.load_s,
-            len(report.times_s),
-        )
-        for report in reports
+def _remarks(figures: Figures) -> list[str]:
+    every = [report for _, reports, _ in figures for report in reports]
+    texts = []
+    for batch, reports, ratio in figures:
+        if ratio:
+            at = f", batch {batch}" if len(figures) > 1 else ""
+            texts.append(f"Speed of {reports[0].label} against {reports[1].label}{at}: {ratio}")
+    texts += [
+        f"Memory of {report.label}, batch {report.batch_size}: {report.memory}" for report in every if report.memory
     ]
-    first = reports[0]
+    texts += [f"Energy of {report.label}: {report.power}" for report in every if report.power]
+    if any(report.contended for report in every):
+        holds = (
+            "the ratio in CPU time holds, wall times do not" if every[0].settings["threads"] == 1 else "measure again"
+        )
+        texts.append(f"Another process had a share of the cores; {holds}.")
+    return texts
+
+
+def _best(figures: Figures) -> dict[str, Report]:
+    """Of each artifact the measurement with the highest throughput."""
+    best: dict[str, Report] = {}
+    for _, reports, _ in figures:
+        for report in reports:
+            if report.label not in best or report.throughput > best[report.label].throughput:
+                best[report.label] = report
+    return best
+
+
+def _run_loadgen(
+    artifacts: Mapping[str, Artifact], inputs: Inputs, settings: Mapping[str, Any], scenario: Any, figures: Figures
+) -> dict[str, Any]:
+    """LoadGen on each artifact: on the first batch size, or on the one that was best."""
+    from edgefold.runtimes.loadgen import run_loadgen
+
+    opening = {name: settings[name] for name in ("runtime", "device", "threads")}
+    found = {}
+    for label, artifact in artifacts.items():
+        batch = _best(figures)[label].batch_size if scenario == "offline" else inputs.batches[0]
+        with open_session(artifact, **opening) as session:
+            feeds = inputs.make(artifacts, batch)
+            found[label] = run_loadgen(session, feeds, scenario, min_duration_s=settings["min_duration_s"])
+    return found
+
+
+def _table(figures: Figures, artifacts: Mapping[str, Artifact], title: str) -> Any:
+    columns = ["artifact", "precision", "MB", "batch"]
+    columns += ["p50 ms", "p90 ms", "p99 ms", "CPU p50 ms", "samples/s", "load s", "first ms", "runs"]
+    every = [report for _, reports, _ in figures for report in reports]
+    first = every[0]
+    together = f", {first.concurrency} at a time" if first.concurrency > 1 else ""
+    computed = f", computed in {first.settings[IN_FORCE]}" if IN_FORCE in first.settings else ""
     return make_table(
-        f"{title}, {first.runtime} on {first.where}, {first.settings['threads']} thread(s)", columns, rows
+        f"{title}, {first.runtime} on {first.where}, {first.settings['threads']} thread(s){together}{computed}",
+        columns,
+        [_row(report, artifacts[report.label]) for report in every],
+    )
+
+
+def _row(report: Report, artifact: Artifact) -> Sequence[object]:
+    times = (report.p50_s, report.p90_s, report.p99_s, report.cpu_p50_s)
+    return (
+        report.label,
+        report.precision,
+        artifact.size_bytes / 1e6,
+        report.batch_size,
+        *(None if time is None else time * 1e3 for time in times),
+        report.throughput,
+        report.load_s,
+        report.first_run_s * 1e3,
+        len(report.times_s),
     )

@@ -24,9 +24,12 @@ PACKAGES = {
     "onnx": ("onnx",),
     "onnxscript": ("onnxscript",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
+    "openvino": ("openvino",),
     "matplotlib": ("matplotlib",),
 }
 """What is imported -> the distributions that may bring it."""
+OPTIONAL = {"openvino": "openvino", "matplotlib": "report"}
+"""What nothing else needs -> its extra."""
 NEEDED_FOR = {
     "train": ("inspect, compress", ("torch", "transformers", "accelerate", "safetensors")),
     "export": ("export", ("onnx", "onnxscript", "onnxruntime")),
@@ -75,7 +78,7 @@ def _package(name: str) -> Finding:
         return Finding(name, ", ".join(found), True)
     extras = [(extra, commands) for extra, (commands, packages) in NEEDED_FOR.items() if name in packages]
     if not extras:
-        return Finding(name, "not installed", True, "optional: pip install 'edgefold[report]'")
+        return Finding(name, "not installed", True, f"optional: pip install 'edgefold[{OPTIONAL[name]}]'")
     needed = "; ".join(f"{commands}: pip install 'edgefold[{extra}]'" for extra, commands in extras)
     return Finding(name, "not installed", False, f"for {needed}")
 

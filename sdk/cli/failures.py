@@ -12,6 +12,8 @@ INSTALL = {
     "onnxscript": "edgefold[export]",
     "onnxruntime": "edgefold[onnxruntime]",
     "matplotlib": "edgefold[report]",
+    "openvino": "edgefold[openvino]",
+    "mlperf_loadgen": "edgefold[loadgen]",
 }
 """The extra that brings a package."""
 

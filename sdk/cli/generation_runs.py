@@ -21,26 +21,29 @@ TARGETS = 16
 
 
 @contextmanager
-def open_run(artifact: Artifact, device: str = "cpu") -> Iterator[Run]:
+def open_run(artifact: Artifact, device: str = "cpu", runtime: str = "onnxruntime") -> Iterator[Run]:
     """The artifact as a function of a batch, whatever passes it takes.
 
     Raises:
-        InputError: an encoder-decoder elsewhere than on this machine's CPU.
+        InputError: an encoder-decoder elsewhere than in ONNX Runtime on this machine's CPU.
     """
     if artifact.parts:
-        if device != "cpu":
-            raise InputError(f"An encoder-decoder is verified on this machine's CPU alone; got the device {device!r}.")
+        if (device, runtime) != ("cpu", "onnxruntime"):
+            raise InputError(
+                "An encoder-decoder is verified on this machine's CPU alone, in onnxruntime; got the device "
+                f"{device!r}, {runtime}."
+            )
         with open_sequence_sessions(artifact) as sessions:
             yield lambda batch: {
                 "logits": _in_two(SequenceSteps(sessions, source_of(batch)).advance, batch["decoder_input_ids"])
             }
     elif artifact.generation:
-        with open_session(artifact, device=device) as session:
+        with open_session(artifact, device=device, runtime=runtime) as session:
             yield lambda batch: {
                 "logits": _in_two(CausalSteps(session, batch["attention_mask"]).advance, batch["input_ids"])
             }
     else:
-        with open_session(artifact, device=device) as session:
+        with open_session(artifact, device=device, runtime=runtime) as session:
             yield session.run
 
 

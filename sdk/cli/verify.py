@@ -1,7 +1,7 @@
 """`edgefold verify`: does an artifact compute what it was exported from?"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,9 @@ def verify_artifact(
     device: Annotated[
         str, typer.Option(help="Where ARTIFACT runs: cpu or cuda of this machine, or ssh://user@host[:port].")
     ] = "cpu",
+    runtime: Annotated[
+        Literal["onnxruntime", "openvino"], typer.Option(help="Runtime that ARTIFACT is opened with.")
+    ] = "onnxruntime",
     data: Annotated[
         Path | None,
         typer.Option(help="Samples to compare on (csv, tsv, jsonl, txt; images: npz or folder); else a few made up."),
@@ -48,4 +51,4 @@ def verify_artifact(
     from edgefold.cli.verify_job import compare
 
     limits = {"tolerance": tolerance, "agreement": agreement}
-    return compare(artifact, against, kind, found, device=device, max_length=max_length, **limits)
+    return compare(artifact, against, kind, found, device=device, runtime=runtime, max_length=max_length, **limits)

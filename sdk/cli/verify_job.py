@@ -59,6 +59,7 @@ def compare(
     samples: Sequence[Any],
     *,
     device: str,
+    runtime: str,
     max_length: int,
     tolerance: float | None = None,
     agreement: float | None = None,
@@ -71,7 +72,7 @@ def compare(
     batches = _real_batches(artifact, kind, samples, max_length) if samples else _made_up_batches(artifact)
     if artifact.parts:
         batches = with_targets(artifact, batches)
-    with open_run(artifact, device) as candidate, _reference(against) as reference:
+    with open_run(artifact, device, runtime) as candidate, _reference(against) as reference:
         if artifact.generation and not artifact.parts:
             candidate, reference = unpadded(candidate), unpadded(reference)
         outputs = verify_outputs(candidate, reference, batches).outputs
@@ -80,6 +81,7 @@ def compare(
         "artifact": str(folder),
         "against": str(against),
         "device": device,
+        "runtime": runtime,
         "inputs": f"{len(samples)} {kind}" if samples else f"{len(batches)} made-up batches",
         "gate": asdict(gate),
         "passed": passed,
