@@ -18,7 +18,7 @@ from edgefold.artifacts import Artifact
 from edgefold.errors import DeviceError, InputError
 from edgefold.runtimes.cudart import Cudart, open_cudart
 from edgefold.runtimes.engine_tensors import EngineTensors, Shape
-from edgefold.runtimes.sessions import Arrays, check_feeds
+from edgefold.runtimes.sessions import Arrays, FeedChecks
 from edgefold.runtimes.transfer_buffers import TransferBuffers
 from edgefold.tensorrt_modules import RUNNERS, describe, import_tensorrt
 
@@ -43,6 +43,7 @@ class TensorRtSession:
         self.outputs = artifact.outputs
         self.generation = artifact.generation
         self.model_sha256 = artifact.files[artifact.model_file].sha256
+        self._check = FeedChecks(artifact.inputs)
         self.gpu_s: float | None = None
         """Seconds of the last run's kernels alone, between two CUDA events."""
         started = time.perf_counter()
@@ -76,7 +77,7 @@ class TensorRtSession:
         buffers = self._buffers
         if buffers is None:
             raise InputError(f"The session of {self.label} is closed; open it again.")
-        check_feeds(self.inputs, feeds)
+        self._check(feeds)
         arrays = {name: _cast(name, feeds[name], self._tensors.dtypes[name]) for name in self._tensors.inputs}
         shapes = self._set_shapes({name: array.shape for name, array in arrays.items()})
         self._set_addresses(buffers, shapes)

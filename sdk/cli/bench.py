@@ -20,7 +20,7 @@ def bench_artifact(
     ] = None,
     runtime: Annotated[
         Literal["onnxruntime", "openvino", "tensorrt"],
-        typer.Option(help="Runtime that opens it; openvino: on this machine's CPU; tensorrt: an engine, on its GPU."),
+        typer.Option(help="Runtime that opens it; openvino: on this machine's CPU; tensorrt: its engines, on cuda."),
     ] = "onnxruntime",
     device: Annotated[
         str, typer.Option(help="cpu or cuda of this machine, or ssh://user@host[:port] for another's CPU.")
