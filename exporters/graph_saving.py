@@ -20,6 +20,8 @@ MAX_IR_VERSION = 10
 """What the ONNX Runtime of JetPack 6 still reads."""
 OLD_OPSET, OLD_IR_VERSION = 17, 8
 """What the parsers of TensorRT 8.5 and 8.6 were built with."""
+STACK_TRACE = "pkg.torch.onnx.stack_trace"
+"""A note of torch's exporter with the paths of source files on this machine, which an artifact does not hand out."""
 SINGLE_FILE_BYTES = 2**31 - 2**24
 """Above it protobuf needs the weights beside the graph."""
 STREAMED_BYTES = 1024
@@ -37,6 +39,8 @@ def save_graph(model: onnx_ir.Model, path: Path, opset: int, single_file_bytes: 
     found = model.opset_imports.get("")
     if found != opset:
         raise InputError(f"The exporter wrote opset {found} where {opset} was asked for; ask for opset={found} or 20.")
+    for node in model.graph.all_nodes():
+        node.metadata_props.pop(STACK_TRACE, None)
     newest = MAX_IR_VERSION if opset > OLD_OPSET else OLD_IR_VERSION
     model.ir_version = min(model.ir_version or newest, newest)
     write_graph(model, path, single_file_bytes)

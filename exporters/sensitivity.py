@@ -4,6 +4,7 @@ All layers are quantized once; a switch in the graph gives each either its quant
 one session serves for all: error(i) = ‖y(only i quantized) - y‖ / ‖y‖.
 """
 
+from ast import literal_eval
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from edgefold.exporters.parity import open_graph
 from edgefold.exporters.quantization import KINDS, quantize_static_nodes, weight_products
 from edgefold.exporters.targets import find_target
 
+SCOPES = "pkg.torch.onnx.name_scopes"
 ROWS = 8
 """Rows of the batches that each layer is run on."""
 SHARE = 0.5
@@ -34,6 +36,9 @@ class LayerSensitivity:
     """What quantizing one layer costs."""
 
     layer: str
+    """The name of its node in the graph, which `quantize_onnx(left_out=...)` takes."""
+    module: str
+    """The module of the network that it stands in; empty where the graph does not say."""
     kind: str
     parameters: int
     error: float
@@ -55,7 +60,10 @@ def measure_sensitivity(path: Path, batches: Sequence[Batch], target: str) -> li
         errors = _measure(out, switches, _first_rows(as_arrays(batches, model)))
     sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
     nodes = {node.name: node for node in model.graph.node}
-    found = [LayerSensitivity(name, nodes[name].op_type, sizes[nodes[name].input[1]], errors[name]) for name in names]
+    found = [
+        LayerSensitivity(name, _module(nodes[name]), nodes[name].op_type, sizes[nodes[name].input[1]], errors[name])
+        for name in names
+    ]
     return sorted(found, key=lambda layer: -layer.error)
 
 
@@ -70,6 +78,13 @@ def most_sensitive(layers: Sequence[LayerSensitivity]) -> list[str]:
         chosen.append(layer.layer)
         left -= layer.error**2
     return chosen
+
+
+def _module(node: onnx.NodeProto) -> str:
+    """As torch's exporter notes it: the names of the modules around, and at last the operator's."""
+    notes = {entry.key: entry.value for entry in node.metadata_props}
+    scopes = literal_eval(notes.get(SCOPES, "[]"))
+    return str(scopes[-2]) if len(scopes) > 1 else ""
 
 
 def _insert_switches(path: Path, original: onnx.ModelProto, names: Sequence[str]) -> dict[str, str]:

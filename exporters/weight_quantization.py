@@ -49,8 +49,8 @@ def _quantize_products(model: onnx.ModelProto, bits: int, left_out: list[str]) -
             model, bits=bits, block_size=BLOCK_SIZE, accuracy_level=INT8_ACTIVATIONS, nodes_to_exclude=left_out
         )
         quantizer.process()
-    quantized: onnx.ModelProto = quantizer.model.model
-    return quantized
+    result: onnx.ModelProto = quantizer.model.model
+    return result
 
 
 def _transpose_constants(model: onnx.ModelProto) -> None:

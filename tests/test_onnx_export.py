@@ -296,9 +296,9 @@ def test_a_module_that_cannot_be_exported_says_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int4"}, "precision='int4' is not known; choose one of fp32, int8"),
+        ({"precision": "fp8"}, "precision='fp8' is not known; choose one of fp32, fp16, int8, weight-int8, int4"),
         ({"precision": "int8"}, "Static int8 needs calibration=batches"),
-        ({"target": "npu"}, "target='npu' is not known; choose one of cpu-x86, cpu-arm"),
+        ({"target": "npu"}, "target='npu' is not known; choose one of cpu-x86, cpu-x86-vnni"),
     ],
 )
 def test_options_that_are_not_known_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -63,6 +63,14 @@ def test_a_layer_with_an_outlier_is_the_most_sensitive(artifact: Artifact, batch
     assert first.error > 2 * second.error
     names = [node.name for node in _products(artifact)]
     assert names.index(first.layer) == 2
+    assert first.module == "4"  # in the sequence of layers and tanhs
+
+
+def test_no_artifact_names_a_path_of_this_machine(artifact: Artifact) -> None:
+    content = artifact.model_path.read_bytes()
+    assert b"name_scopes" in content  # torch's notes are there
+    assert b"stack_trace" not in content
+    assert b"site-packages" not in content
 
 
 def _products(artifact: Artifact) -> list[onnx.NodeProto]:
@@ -70,7 +78,7 @@ def _products(artifact: Artifact) -> list[onnx.NodeProto]:
 
 
 def layers(*errors: float) -> list[LayerSensitivity]:
-    return [LayerSensitivity(str(index), "MatMul", 1, error) for index, error in enumerate(errors)]
+    return [LayerSensitivity(str(index), "", "MatMul", 1, error) for index, error in enumerate(errors)]
 
 
 def test_few_layers_are_left_out() -> None:

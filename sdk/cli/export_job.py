@@ -162,6 +162,6 @@ def _tried(int8: dict[str, Any] | None) -> list[Any]:
 def _sensitivity(layers: Sequence[LayerSensitivity]) -> list[Any]:
     if not layers:
         return []
-    rows = [(layer.layer, layer.kind, layer.parameters, layer.error) for layer in layers]
+    rows = [(layer.module or layer.layer, layer.kind, layer.parameters, layer.error) for layer in layers]
     columns = ("layer", "kind", "parameters", "relative error")
     return [make_table("Outputs where that layer alone is in int8", columns, rows)]
