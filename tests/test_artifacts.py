@@ -139,7 +139,7 @@ def test_a_folder_without_a_manifest_and_no_folder_are_told_apart(tmp_path: Path
     ("change", "where"),
     [
         (lambda content: content.pop("precision"), "precision"),
-        (lambda content: content.update(precision="int4"), "precision"),
+        (lambda content: content.update(precision="int3"), "precision"),
         (lambda content: content.update(extra=1), "extra"),
         (lambda content: content["files"]["model.onnx"].update(size_bytes="many"), "files.model.onnx.size_bytes"),
         (lambda content: content["inputs"][0].pop("dtype"), "inputs.0.dtype"),
