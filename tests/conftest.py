@@ -113,49 +113,16 @@ def text_batch() -> Callable[..., Any]:
 @pytest.fixture
 def device_state() -> Any:
     """The state of a machine that is not there."""
-    from edgefold.reports import DeviceState
+    from made_reports import STATE
 
-    return DeviceState(
-        processor="Made-up CPU",
-        instruction_sets=("avx2",),
-        cores=2,
-        governor=None,
-        load_average=(0.0, 0.0, 0.0),
-        cpu_limit=None,
-        system="Linux",
-        versions={"numpy": "2"},
-        taken_at="2025-01-01T00:00:00+00:00",
-    )
+    return STATE
 
 
 @pytest.fixture
-def make_report(device_state: Any) -> Callable[..., Any]:
-    """A factory of reports; wall and CPU times are the same, and one block holds them all, unless said otherwise."""
-    from edgefold.reports import Report
+def make_report() -> Callable[..., Any]:
+    from made_reports import make_report
 
-    def make(values: list[float] | None = None, blocks: list[int] | None = None, **fields: Any) -> Any:
-        values = values or [1e-3] * 3
-        given: dict[str, Any] = {
-            "label": "tiny",
-            "runtime": "onnxruntime",
-            "device": "cpu",
-            "precision": "fp32",
-            "model_sha256": None,
-            "batch_size": 1,
-            "shapes": {"input_ids": (1, 8)},
-            "times_s": values,
-            "cpu_times_s": values,
-            "blocks": blocks or [0] * len(values),
-            "load_s": 0.1,
-            "first_run_s": 0.2,
-            "warmup_runs": 11,
-            "settings": {"threads": 1, "spinning": False},
-            "before": device_state,
-            "after": device_state,
-        }
-        return Report(**{**given, **fields})
-
-    return make
+    return make_report
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_reports import STATE, make_report
 
 from edgefold.errors import InputError
 from edgefold.reports import (
     SAMPLES_FOR_P99,
-    DeviceState,
     Ratio,
     Report,
     load_report,
@@ -22,40 +22,7 @@ from edgefold.reports import (
     write_report,
 )
 
-STATE = DeviceState(
-    processor="Made-up CPU",
-    instruction_sets=("avx2",),
-    cores=2,
-    governor=None,
-    load_average=(0.0, 0.0, 0.0),
-    cpu_limit=None,
-    system="Linux",
-    versions={"numpy": "2"},
-    taken_at="2025-01-01T00:00:00+00:00",
-)
 times = st.lists(st.floats(1e-6, 10), min_size=1, max_size=60)
-
-
-def make_report(values: list[float], blocks: list[int] | None = None, **fields: Any) -> Report:
-    given: dict[str, Any] = {
-        "label": "tiny",
-        "runtime": "onnxruntime",
-        "device": "cpu",
-        "precision": "fp32",
-        "model_sha256": None,
-        "batch_size": 1,
-        "shapes": {"input_ids": (1, 8)},
-        "times_s": values,
-        "cpu_times_s": values,
-        "blocks": [0] * len(values) if blocks is None else blocks,
-        "load_s": 0.1,
-        "first_run_s": 0.2,
-        "warmup_runs": 11,
-        "settings": {"threads": 1, "spinning": False},
-        "before": STATE,
-        "after": STATE,
-    }
-    return Report(**{**given, **fields})
 
 
 @given(times)
