@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,10 +11,11 @@ from edgefold.errors import InputError
 from edgefold.runtimes.agent.onnx_models import describe_onnx, first_line, open_onnx
 from edgefold.runtimes.agent.refusals import Refused
 from edgefold.runtimes.host_errors import error_of
-from edgefold.runtimes.sessions import Arrays, FeedChecks
+from edgefold.runtimes.local_sessions import LocalSession
+from edgefold.runtimes.sessions import Arrays
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(LocalSession):
     """See `open_session`."""
 
     runtime = "onnxruntime"
@@ -23,15 +23,8 @@ class OnnxRuntimeSession:
     def __init__(self, artifact: Artifact, *, device: str, threads: int, spinning: bool) -> None:
         if threads < 1:
             raise InputError(f"threads={threads} must be at least 1.")
-        self.label = artifact.folder.name
-        self.device = device
-        self.precision = artifact.precision
-        self.inputs = artifact.inputs
-        self.outputs = artifact.outputs
-        self.generation = artifact.generation
-        self._check = FeedChecks(self.inputs)
+        super().__init__(artifact, device)
         self._names = [spec.name for spec in self.outputs]
-        self.model_sha256 = artifact.files[artifact.model_file].sha256
         started = time.perf_counter()
         try:
             self._session: Any = open_onnx(
@@ -53,16 +46,5 @@ class OnnxRuntimeSession:
             shapes = {name: value.shape for name, value in feeds.items()}
             raise InputError(f"{self.label} does not run on {shapes}: {first_line(error)}") from error
 
-    def settings(self) -> dict[str, Any]:
-        return self._settings
-
     def close(self) -> None:
         self._session = None
-
-    def __enter__(self) -> "OnnxRuntimeSession":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

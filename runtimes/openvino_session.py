@@ -6,7 +6,6 @@ Left to itself, OpenVINO computes a float32 model in bfloat16 on processors that
 import time
 from collections import Counter
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 
 from edgefold.artifacts import Artifact, TensorSpec
 from edgefold.errors import DeviceError, InputError
-from edgefold.runtimes.sessions import Arrays, FeedChecks
+from edgefold.runtimes.local_sessions import LocalSession
+from edgefold.runtimes.sessions import Arrays
 
 DEVICES = {"cpu": "CPU"}
 HINTS = {"fp32": "f32", "int8": "f32", "fp16": "f16"}
@@ -24,7 +24,7 @@ NAMES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 """OpenVINO's long names of the precision in force -> its short ones."""
 
 
-class OpenVinoSession:
+class OpenVinoSession(LocalSession):
     """See `open_session`."""
 
     runtime = "openvino"
@@ -36,14 +36,7 @@ class OpenVinoSession:
             raise InputError("OpenVINO's threads cannot be told to spin; use spinning=False.")
         if device not in DEVICES:
             raise InputError(f"There is no device {device!r} for openvino; choose one of {', '.join(DEVICES)}.")
-        self.label = artifact.folder.name
-        self.device = device
-        self.precision = artifact.precision
-        self.inputs = artifact.inputs
-        self.outputs = artifact.outputs
-        self.generation = artifact.generation
-        self._check = FeedChecks(self.inputs)
-        self.model_sha256 = artifact.files[artifact.model_file].sha256
+        super().__init__(artifact, device)
         started = time.perf_counter()
         self._compiled: Any = _compile(artifact, DEVICES[device], threads)
         self._request: Any = self._compiled.create_infer_request()
@@ -70,19 +63,8 @@ class OpenVinoSession:
             raise InputError(f"{self.label} does not run on {shapes}: {_last_line(error)}") from error
         return {spec.name: found[spec.name] for spec in self.outputs}
 
-    def settings(self) -> dict[str, Any]:
-        return self._settings
-
     def close(self) -> None:
         self._request = self._compiled = None
-
-    def __enter__(self) -> "OpenVinoSession":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _compile(artifact: Artifact, device: str, threads: int) -> Any:

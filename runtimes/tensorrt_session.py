@@ -8,7 +8,6 @@ libcudart that computes, in tests/test_tensorrt_session.py. What has not: a GPU,
 
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,15 @@ from edgefold.artifacts import Artifact
 from edgefold.errors import DeviceError, InputError
 from edgefold.runtimes.cudart import Cudart, open_cudart
 from edgefold.runtimes.engine_tensors import EngineTensors, Shape
-from edgefold.runtimes.sessions import Arrays, FeedChecks
+from edgefold.runtimes.local_sessions import LocalSession
+from edgefold.runtimes.sessions import Arrays
 from edgefold.runtimes.transfer_buffers import TransferBuffers
 from edgefold.tensorrt_modules import RUNNERS, describe, import_tensorrt
 
 DEVICE = "cuda"
 
 
-class TensorRtSession:
+class TensorRtSession(LocalSession):
     """See `open_session`."""
 
     runtime = "tensorrt"
@@ -36,14 +36,7 @@ class TensorRtSession:
         """cuda_graph: whether the kernels of a shape, from its second run on, are launched as one graph."""
         if device != DEVICE:
             raise InputError(f"There is no device {device!r} for tensorrt; give device='{DEVICE}'.")
-        self.label = artifact.folder.name
-        self.device = device
-        self.precision = artifact.precision
-        self.inputs = artifact.inputs
-        self.outputs = artifact.outputs
-        self.generation = artifact.generation
-        self.model_sha256 = artifact.files[artifact.model_file].sha256
-        self._check = FeedChecks(artifact.inputs)
+        super().__init__(artifact, device)
         self.gpu_s: float | None = None
         """Seconds of the last run's kernels alone, between two CUDA events."""
         started = time.perf_counter()
@@ -95,9 +88,6 @@ class TensorRtSession:
             for spec in self.outputs
         }
 
-    def settings(self) -> dict[str, Any]:
-        return self._settings
-
     def close(self) -> None:
         if self._buffers is None:
             return
@@ -108,14 +98,6 @@ class TensorRtSession:
             self._cuda.end_event(event)
         self._cuda.end_stream(self._stream)
         self._context = self._engine = None
-
-    def __enter__(self) -> "TensorRtSession":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _set_shapes(self, shapes: dict[str, Shape]) -> dict[str, Shape]:
         """Choose the profile, set the inputs' shapes, and return those of all tensors."""
