@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from edgefold.reports import Basis, Ratio, Report, measured_together, paired_ratio, ratio_basis
+from edgefold.ratios import Ratio, measured_together, paired_ratio, ratio_basis
+from edgefold.reports import Basis, Report
 
 Kind = Literal["paired", "cautious", "none"]
 OF_THE_MODEL = ("nodes", "version")

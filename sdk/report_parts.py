@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from edgefold.ratios import Ratio
 from edgefold.report_style import STYLE
-from edgefold.reports import Ratio
 from edgefold.staging import staged_file
 
 LOADS_NOTHING = "default-src 'none'; style-src 'unsafe-inline'"

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from edgefold.errors import InputError
-from edgefold.reports import DeviceState, Ratio
+from edgefold.ratios import Ratio
+from edgefold.reports import DeviceState
 from edgefold.staging import staged_file
 
 Role = Literal["teacher", "student", "rival"]

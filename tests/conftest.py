@@ -237,7 +237,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def make_result() -> Callable[..., Any]:
     """A factory of a model's results: a speed-up with an interval of one percent to either side."""
-    from edgefold.reports import Ratio
+    from edgefold.ratios import Ratio
     from edgefold.summaries import ModelResult
 
     def make(

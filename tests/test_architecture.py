@@ -103,6 +103,7 @@ WITHOUT_TORCH = (
     "plain_text",
     "plans",
     "question_data",
+    "ratios",
     "recipe_data",
     "recipes",
     "report_files",

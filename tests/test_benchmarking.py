@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from edgefold.artifacts import TensorSpec
 from edgefold.errors import InputError
-from edgefold.reports import Report, paired_ratio
+from edgefold.ratios import paired_ratio
+from edgefold.reports import Report
 from edgefold.runtimes import benchmark, benchmark_together
 from edgefold.runtimes.agent import measuring
 

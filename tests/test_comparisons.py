@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from edgefold.comparisons import compare_reports, find_differences, pair_up
-from edgefold.reports import DeviceState, Report, paired_ratio
+from edgefold.ratios import paired_ratio
+from edgefold.reports import DeviceState, Report
 
 Make = Callable[..., Report]
 

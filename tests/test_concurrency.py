@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgefold.errors import InputError
-from edgefold.reports import paired_ratio
+from edgefold.ratios import paired_ratio
 from edgefold.runtimes import benchmark_concurrently
 
 INPUTS = {"input_ids": np.ones((3, 8), np.int64)}

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from edgefold.artifacts import Artifact
 from edgefold.cli.application import app
 from edgefold.errors import DeviceError, InputError
-from edgefold.reports import Report, paired_ratio
+from edgefold.ratios import paired_ratio
+from edgefold.reports import Report
 from edgefold.runtimes import benchmark_artifacts, read_device_state, read_remote_state
 from edgefold.runtimes.remote.addresses import parse_address
 from edgefold.runtimes.remote.connections import Connection

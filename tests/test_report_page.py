@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from edgefold.ratios import Ratio
 from edgefold.report_page import make_headline, render_report
-from edgefold.reports import Ratio
 from edgefold.summaries import CurveData, DemoSummary, ModelResult
 
 Make = Callable[..., Any]

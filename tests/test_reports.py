@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 from made_reports import STATE, make_report
 
 from edgefold.errors import InputError
-from edgefold.reports import (
-    SAMPLES_FOR_P99,
-    Ratio,
-    Report,
-    load_report,
-    paired_ratio,
-    write_report,
-)
+from edgefold.ratios import Ratio, paired_ratio
+from edgefold.reports import SAMPLES_FOR_P99, Report, load_report, write_report
 
 times = st.lists(st.floats(1e-6, 10), min_size=1, max_size=60)
 

@@ -9,7 +9,8 @@ from edgefold.artifacts import Artifact, load_artifact
 from edgefold.cli.answers import Answer
 from edgefold.cli.tables import make_table
 from edgefold.errors import InputError
-from edgefold.reports import Ratio, Report, paired_ratio, write_report
+from edgefold.ratios import Ratio, paired_ratio
+from edgefold.reports import Report, write_report
 from edgefold.runtimes import benchmark_artifacts, example_inputs, open_session
 
 IN_FORCE = "inference_precision"

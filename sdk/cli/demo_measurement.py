@@ -11,7 +11,8 @@ from transformers import DataCollatorWithPadding
 
 from edgefold.artifacts import Artifact
 from edgefold.cli.candidates import Candidate, choose_fastest
-from edgefold.reports import Report, paired_ratio, write_report
+from edgefold.ratios import paired_ratio
+from edgefold.reports import Report, write_report
 from edgefold.runtimes import Session, benchmark_together, example_inputs, open_session
 from edgefold.summaries import LayerShape, ModelResult, Role
 from edgefold.tasks.batches import EncodedRows

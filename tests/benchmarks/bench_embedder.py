@@ -22,7 +22,7 @@ from edgefold.cli.demo_measurement import count_encoder_parameters
 from edgefold.exporters import export_onnx, quantize_onnx
 from edgefold.folding import fold
 from edgefold.plans import DropLayers, Plan, Project, Select, Step
-from edgefold.reports import paired_ratio
+from edgefold.ratios import paired_ratio
 from edgefold.runtimes import benchmark_together, example_inputs, open_session
 from edgefold.student_building import build_student
 from edgefold.students import Student

@@ -23,7 +23,8 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from edgefold.artifacts import Artifact, TensorSpec, write_artifact
 from edgefold.percentiles import percentile
-from edgefold.reports import Basis, Report, paired_ratio
+from edgefold.ratios import paired_ratio
+from edgefold.reports import Basis, Report
 from edgefold.runtimes import benchmark, benchmark_together, open_session
 from edgefold.runtimes.agent.measuring import measure_in_turns
 
