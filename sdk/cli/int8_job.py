@@ -1,7 +1,8 @@
 """int8 by measuring: candidates quantized from one fp32 export, the fastest inside the quality gate handed out.
 
-Half of the calibration batches find the scales, the others judge: the share of decisions (argmax of what is called
-logits) that stay as in fp32, or the cosine of outputs that decide nothing. Times are taken in turns on one thread.
+Half of the calibration batches find the scales, the others judge (one that is alone does both): the share of decisions
+(argmax of what is called logits) that stay as in fp32, or the cosine of outputs that decide nothing. Times are taken in
+turns on one thread.
 """
 
 from collections.abc import Callable, Sequence
