@@ -190,8 +190,10 @@ def _convert_hugging_face(model: Any, examples: Batch, shapes: Any, opset: int) 
 
     exporter: Any = OnnxExporter
     config = OnnxConfig(dynamic=True, dynamic_shapes=shapes, opset_version=opset)
-    program, _ = exporter().export_program(model, dict(examples), config)
-    return cast(onnx_ir.Model, program)
+    if hasattr(exporter, "export_program"):  # transformers 5.23 and later
+        program, _ = exporter().export_program(model, dict(examples), config)
+        return cast(onnx_ir.Model, program)
+    return cast(onnx_ir.Model, exporter().export(model, dict(examples), config).model)
 
 
 def _name_outputs(model: onnx_ir.Model) -> None:

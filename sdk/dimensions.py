@@ -22,6 +22,7 @@ from edgefold.errors import InputError
 from edgefold.key_value_caches import caches_off
 from edgefold.layouts import AxisLayout, Factor, Layout, axis_names, axis_size
 from edgefold.norm_rules import find_written_norms
+from edgefold.placement import device_of, placed
 
 ALLOWED = {
     "linear": "Project or keep",
@@ -126,7 +127,7 @@ def trace(model: nn.Module, inputs: Mapping[str, Tensor]) -> DimensionGraph:
     allows it. No name of a module or of an architecture is looked at.
 
     Args:
-        inputs: example keyword tensors of forward; leave labels out.
+        inputs: example keyword tensors of forward, on any device; leave labels out.
 
     Raises:
         InputError: the inputs are empty or not tensors, or torch.export cannot trace the model.
@@ -162,7 +163,8 @@ def _export(model: nn.Module, inputs: Mapping[str, Tensor]) -> GraphModule:
     try:
         with torch.no_grad(), caches_off(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = export(model, (), dict(inputs), dynamic_shapes=dynamic, strict=False)
+            examples = placed(inputs, device_of(model))
+            program = export(model, (), examples, dynamic_shapes=dynamic, strict=False)
             return program.module(check_guards=False)
     except Exception as error:
         raise InputError(

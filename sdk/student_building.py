@@ -22,6 +22,7 @@ from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
 from edgefold.mask_steps import MaskStep
 from edgefold.mask_targets import find_masked, masking_steps, start_masks
 from edgefold.match_finding import MatchFinder
+from edgefold.placement import device_of, placed
 from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
 from edgefold.resizing import resize_module
 from edgefold.restructuring import restructure
@@ -47,7 +48,7 @@ def build_student(
     previous: Student | None = None,
     gates: Gates | None = None,
 ) -> Student:
-    """Copy the teacher under a plan; the teacher is not modified.
+    """Copy the teacher under a plan, on its device; the teacher is not modified.
 
     Args:
         inputs: example keyword tensors of forward, at least 2 rows.
@@ -84,7 +85,8 @@ def build_student(
     masking = masking_steps(plan, mode)
     check_gates(gates, masking)
     check_inputs(inputs)
-    batches = list(calibration)
+    device = device_of(teacher)
+    inputs, batches = placed(inputs, device), [placed(batch, device) for batch in calibration]
     reduced = restructure(teacher, plan, inputs)
     teacher_graph = graph
     if graph is None or reduced.module is not teacher:

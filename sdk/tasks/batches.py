@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from edgefold.placement import device_of, placed
 from edgefold.tasks.task import Collate, Row
 
 EVALUATION_BATCH = 64
@@ -62,12 +63,12 @@ def run_over(
 
     The model is in evaluation mode meanwhile, and gets no labels.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     was_training = model.training
     model.eval()
     try:
         for rows, batch in in_batches(dataset, collate, size):
-            moved = {name: value.to(device) for name, value in batch.items()}
+            moved = placed(batch, device)
             with torch.no_grad():
                 outputs = model(**without(moved, label_names))
             yield rows, moved, outputs
