@@ -1,5 +1,6 @@
-"""A session on ONNX Runtime: CPU, or CUDA where it is present."""
+"""A session on ONNX Runtime: CPU, or an NVIDIA GPU by its CUDA or TensorRT provider."""
 
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +8,17 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgefold.artifacts import Artifact
-from edgefold.errors import InputError
-from edgefold.runtimes.agent.onnx_models import describe_onnx, first_line, open_onnx
+from edgefold.errors import DeviceError, InputError
+from edgefold.runtimes.agent.onnx_models import describe_onnx, find_provider, first_line, open_onnx
 from edgefold.runtimes.agent.refusals import Refused
+from edgefold.runtimes.cudart import open_cudart
 from edgefold.runtimes.host_errors import error_of
+from edgefold.runtimes.io_binding import GpuStream, IoBinding
 from edgefold.runtimes.local_sessions import LocalSession
 from edgefold.runtimes.sessions import Arrays
+from edgefold.tensorrt_modules import RUNNERS, import_tensorrt
+
+GRAPH_OPTION = {"cuda": "enable_cuda_graph", "tensorrt": "trt_cuda_graph_enable"}
 
 
 class OnnxRuntimeSession(LocalSession):
@@ -20,20 +26,54 @@ class OnnxRuntimeSession(LocalSession):
 
     runtime = "onnxruntime"
 
-    def __init__(self, artifact: Artifact, *, device: str, threads: int, spinning: bool) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        device: str,
+        threads: int,
+        spinning: bool,
+        provider: str | None = None,
+        io_binding: bool = False,
+        cuda_graph: bool = False,
+        tf32: bool = False,
+    ) -> None:
         if threads < 1:
             raise InputError(f"threads={threads} must be at least 1.")
+        _check_gpu_settings(device, provider, io_binding, cuda_graph, tf32)
         super().__init__(artifact, device)
         self._names = [spec.name for spec in self.outputs]
+        self._binding: IoBinding | None = None
+        self._stream: GpuStream | None = None
         started = time.perf_counter()
+        common: Any = {"threads": threads, "spinning": spinning}
         try:
+            find_provider(device, provider)
+            if provider == "tensorrt":
+                with contextlib.suppress(DeviceError):  # its package loads the libraries that the provider needs
+                    import_tensorrt(RUNNERS)
+            if io_binding:
+                self._stream = GpuStream(open_cudart())
+            options = _gpu_options(device, provider, cuda_graph, tf32, self._stream)
             self._session: Any = open_onnx(
-                str(artifact.model_path), self.label, device=device, threads=threads, spinning=spinning
+                str(artifact.model_path), self.label, device=device, provider=provider, gpu_options=options, **common
             )
         except Refused as refused:
+            self._end_stream()
             raise error_of(refused.kind, refused.message) from refused.__cause__
+        if self._stream:
+            try:
+                self._binding = IoBinding(self._session, self._names, self._stream, cuda_graph=cuda_graph)
+            except DeviceError:
+                self.close()
+                raise
         self.load_s = time.perf_counter() - started
-        self._settings = describe_onnx(self._session, threads=threads, spinning=spinning)
+        self._settings = describe_onnx(self._session, **common)
+        if device != "cpu":
+            shown = {key: value for key, value in options.items() if key != "user_compute_stream"}
+            binding = "device" if io_binding else "host"
+            self._settings |= {"provider": provider or "cuda", "provider_options": shown, "io_binding": binding}
+            self._settings["cuda_graph"] = cuda_graph
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         """Run once; see `Session.run`."""
@@ -41,10 +81,51 @@ class OnnxRuntimeSession(LocalSession):
             raise InputError(f"The session of {self.label} is closed; open it again.")
         self._check(feeds)
         try:
-            return dict(zip(self._names, self._session.run(self._names, feeds), strict=True))
+            if self._binding is None:
+                return dict(zip(self._names, self._session.run(self._names, feeds), strict=True))
+            found = self._binding.run(feeds)
+            self.gpu_s = self._binding.gpu_s
+            return found
+        except DeviceError:
+            raise
         except Exception as error:  # onnxruntime's own classes share no base
             shapes = {name: value.shape for name, value in feeds.items()}
             raise InputError(f"{self.label} does not run on {shapes}: {first_line(error)}") from error
 
     def close(self) -> None:
-        self._session = None
+        if self._binding is not None:
+            self._binding.close()
+        self._session = self._binding = None
+        self._end_stream()
+
+    def _end_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = None
+
+
+def _check_gpu_settings(device: str, provider: str | None, io_binding: bool, cuda_graph: bool, tf32: bool) -> None:
+    asked = [name for name, on in (("io_binding", io_binding), ("cuda_graph", cuda_graph), ("tf32", tf32)) if on]
+    if device == "cpu" and asked:
+        raise InputError(f"{asked[0]} is for device='cuda'; leave it out on the CPU.")
+    if cuda_graph and not io_binding:
+        raise InputError("cuda_graph replays on fixed addresses, so it takes io_binding as well; ask for both.")
+    if cuda_graph and (provider or "cuda") not in GRAPH_OPTION:
+        raise InputError(f"provider={provider!r} takes no cuda_graph; choose one of {', '.join(GRAPH_OPTION)}.")
+    if tf32 and (provider or "cuda") != "cuda":
+        raise InputError(f"tf32 is an option of provider='cuda'; got provider={provider!r}.")
+
+
+def _gpu_options(
+    device: str, provider: str | None, cuda_graph: bool, tf32: bool, stream: GpuStream | None
+) -> dict[str, str]:
+    """Of the provider, as onnxruntime names them; TF32, with three digits of fp32's seven, is off unless asked for."""
+    if device == "cpu":
+        return {}
+    name = provider or "cuda"
+    options = {"device_id": "0"} | ({"use_tf32": "1" if tf32 else "0"} if name == "cuda" else {})
+    if stream is not None:
+        options["user_compute_stream"] = str(stream.handle)
+    if cuda_graph:
+        options[GRAPH_OPTION[name]] = "1"
+    return options

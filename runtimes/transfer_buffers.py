@@ -50,7 +50,7 @@ class TransferBuffers:
         return array
 
     def close(self) -> None:
-        for name in list(self._sizes):
+        for name in {**self._device, **self._pinned}:  # where memory ran out, one has no other
             self._release(name)
 
     def _release(self, name: str) -> None:

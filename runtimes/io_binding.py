@@ -1,0 +1,133 @@
+"""IO binding: inputs and outputs of ONNX Runtime at fixed places in GPU memory, one set for each shape."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from edgefold.errors import DeviceError
+from edgefold.runtimes.cudart import Cudart
+from edgefold.runtimes.transfer_buffers import TransferBuffers
+
+Shapes = tuple[tuple[str, str, tuple[int, ...]], ...]
+"""Name, type and shape of every input."""
+KEPT = 8
+"""Shapes whose buffers are kept; with one more the oldest goes."""
+NO_GRAPH = "-1"
+"""onnxruntime's gpu_graph_id of a run that is neither captured nor replayed."""
+
+
+class GpuStream:
+    """A stream of ours that onnxruntime computes on, with two events around the kernels."""
+
+    def __init__(self, cuda: Cudart) -> None:
+        self.cuda = cuda
+        self.handle = cuda.make_stream()
+        self.started, self.ended = cuda.make_event(), cuda.make_event()
+
+    def close(self) -> None:
+        for event in (self.started, self.ended):
+            self.cuda.end_event(event)
+        self.cuda.end_stream(self.handle)
+
+
+@dataclass
+class Bound:
+    """The places of one shape."""
+
+    buffers: TransferBuffers
+    binding: Any
+    options: Any
+    outputs: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+
+
+class IoBinding:
+    """Runs of one InferenceSession: copies by way of pinned memory and kernels on one stream, waited for once.
+
+    A shape's first run is plain and tells the sizes of the outputs; then the places are bound, once.
+
+    Args:
+        session: opened with that stream as its `user_compute_stream`.
+        cuda_graph: whether the session was opened with CUDA graphs; each shape has one of its own.
+
+    Raises:
+        DeviceError: the session computes on another stream.
+    """
+
+    def __init__(self, session: Any, outputs: Sequence[str], stream: GpuStream, *, cuda_graph: bool) -> None:
+        provider = session.get_providers()[0]
+        told = session.get_provider_options().get(provider, {}).get("user_compute_stream")
+        if told is not None and told != str(stream.handle):
+            raise DeviceError(f"{provider} does not compute on the stream that it was given; leave io_binding out.")
+        self._session, self._outputs, self._stream = session, list(outputs), stream
+        self._graphs = 0 if cuda_graph else None
+        self._bound: dict[Shapes, Bound] = {}
+        self.gpu_s: float | None = None
+        """Seconds of the last run's kernels, between two CUDA events; None after a shape's first run."""
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        shapes = tuple((name, value.dtype.name, value.shape) for name, value in feeds.items())
+        if shapes not in self._bound:
+            self.gpu_s = None
+            return self._bind(shapes, feeds)
+        bound, stream = self._bound[shapes], self._stream
+        for name, value in feeds.items():
+            bound.buffers.send(name, value)
+        stream.cuda.record(stream.started, stream.handle)
+        self._session.run_with_iobinding(bound.binding, bound.options)
+        stream.cuda.record(stream.ended, stream.handle)
+        for name, (shape, dtype) in bound.outputs.items():
+            bound.buffers.fetch(name, _size(shape, dtype))
+        stream.cuda.wait(stream.handle)
+        self.gpu_s = stream.cuda.seconds_between(stream.started, stream.ended)
+        return {name: bound.buffers.read(name, shape, dtype) for name, (shape, dtype) in bound.outputs.items()}
+
+    def close(self) -> None:
+        for shapes in list(self._bound):
+            self._bound.pop(shapes).buffers.close()
+        self._session = None
+
+    def _bind(self, shapes: Shapes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        found = dict(zip(self._outputs, self._session.run(self._outputs, feeds, self._options(NO_GRAPH)), strict=True))
+        if len(self._bound) == KEPT:
+            self._bound.pop(next(iter(self._bound))).buffers.close()
+        bound = Bound(
+            TransferBuffers(self._stream.cuda, self._stream.handle),
+            self._session.io_binding(),
+            self._options(self._next_graph(), waits=False),
+            {name: (value.shape, value.dtype) for name, value in found.items()},
+        )
+        places = {name: (value.shape, value.dtype) for name, value in feeds.items()}
+        try:
+            for bind, tensors in ((bound.binding.bind_input, places), (bound.binding.bind_output, bound.outputs)):
+                for name, (shape, dtype) in tensors.items():
+                    bound.buffers.reserve(name, _size(shape, dtype))
+                    bind(name, "cuda", 0, dtype.type, list(shape), bound.buffers.address(name))
+        except BaseException:
+            bound.buffers.close()
+            raise
+        self._bound[shapes] = bound
+        return found
+
+    def _next_graph(self) -> str:
+        """A number that no shape had before: a graph holds the addresses that it was captured on."""
+        if self._graphs is None:
+            return NO_GRAPH
+        self._graphs += 1
+        return str(self._graphs)
+
+    def _options(self, graph: str, waits: bool = True) -> Any:
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = 4
+        if self._graphs is not None:
+            options.add_run_config_entry("gpu_graph_id", graph)
+        if not waits:  # for the kernels; we wait for the copies behind them
+            options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        return options
+
+
+def _size(shape: Sequence[int], dtype: np.dtype[Any]) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
