@@ -1,14 +1,14 @@
 """A teacher and its student on a GPU by every runtime that is there: one table, measured in turns, one row each.
 
     DEMO=out/demo pytest tests/benchmarks/bench_gpu.py -o python_files='bench_*.py' -s
-    MODEL=bert-base pytest ...          random weights at BERT-base's sizes, and at half of them; no DEMO needed
+    MODEL=bert-base pytest ...          random weights at BERT-base's sizes (or minilm's), and at half; no DEMO needed
     DEVICE=cpu MODEL=tiny pytest ...    the same plumbing without a GPU
 
 DEMO is a folder of `edgefold demo`: teacher, student, data. What is exported and built is kept in EXPORTS
-(out/gpu-bench) and used again. BATCHES, SEQUENCE, MEASURE_S (of each), MIN_RUNS, POWER_S (0 for none), LIMIT_S (after which
-nothing slow is begun) and ONLY (variants, by part of their name) change the procedure. OUT_DIR gets the table as JSON
-lines. x is the paired ratio of host times to the teacher in torch, eager, fp32, without TF32. Host times are from numpy
-to numpy. A variant that fails is a row that says so.
+(out/gpu-bench) and used again. BATCHES, SEQUENCE, MEASURE_S (of each), MIN_RUNS, POWER_S (0 for none), LIMIT_S (after
+which nothing slow is begun) and ONLY (variants, by part of their name) change the procedure. OUT_DIR gets the table as
+JSON lines. x is the paired ratio of host times to the teacher in torch, eager, fp32, without TF32. Host times are from
+numpy to numpy. A variant that fails is a row that says so.
 """
 
 import hashlib
@@ -51,6 +51,7 @@ ONLY = [part for part in ENV("ONLY", "").split(",") if part]
 BLOCK_S = 0.02
 SIZES = {
     "bert-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
+    "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
     "tiny": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64},
 }
 BASELINE = "torch eager fp32"
