@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from edgefold.artifacts import Artifact
 from edgefold.errors import DeviceError, InputError
-from edgefold.runtimes.agent.onnx_models import describe_onnx, find_provider, first_line, open_onnx
+from edgefold.runtimes.agent.onnx_models import (
+    describe_onnx,
+    find_provider,
+    first_line,
+    open_onnx,
+    preload_gpu_libraries,
+)
 from edgefold.runtimes.agent.refusals import Refused
 from edgefold.runtimes.cudart import open_cudart
 from edgefold.runtimes.host_errors import error_of
@@ -19,6 +25,9 @@ from edgefold.runtimes.sessions import Arrays
 from edgefold.tensorrt_modules import RUNNERS, import_tensorrt
 
 GRAPH_OPTION = {"cuda": "enable_cuda_graph", "tensorrt": "trt_cuda_graph_enable"}
+
+TENSORRT_OPTION = {"fp16": "trt_fp16_enable", "int8": "trt_int8_enable"}
+"""What TensorRT 10 must be allowed for a graph of that precision; the graph says where."""
 
 
 class OnnxRuntimeSession(LocalSession):
@@ -53,8 +62,9 @@ class OnnxRuntimeSession(LocalSession):
                 with contextlib.suppress(DeviceError):  # its package loads the libraries that the provider needs
                     import_tensorrt(RUNNERS)
             if io_binding:
+                preload_gpu_libraries()  # the CUDA runtime among them
                 self._stream = GpuStream(open_cudart())
-            options = _gpu_options(device, provider, cuda_graph, tf32, self._stream)
+            options = _gpu_options(device, provider, artifact.precision, cuda_graph, tf32, self._stream)
             self._session: Any = open_onnx(
                 str(artifact.model_path), self.label, device=device, provider=provider, gpu_options=options, **common
             )
@@ -117,7 +127,7 @@ def _check_gpu_settings(device: str, provider: str | None, io_binding: bool, cud
 
 
 def _gpu_options(
-    device: str, provider: str | None, cuda_graph: bool, tf32: bool, stream: GpuStream | None
+    device: str, provider: str | None, precision: str, cuda_graph: bool, tf32: bool, stream: GpuStream | None
 ) -> dict[str, str]:
     """Of the provider, as onnxruntime names them; TF32, with three digits of fp32's seven, is off unless asked for."""
     if device == "cpu":
@@ -126,6 +136,8 @@ def _gpu_options(
     options = {"device_id": "0"} | ({"use_tf32": "1" if tf32 else "0"} if name == "cuda" else {})
     if stream is not None:
         options["user_compute_stream"] = str(stream.handle)
+    if name == "tensorrt" and precision in TENSORRT_OPTION:
+        options[TENSORRT_OPTION[precision]] = "1"
     if cuda_graph:
         options[GRAPH_OPTION[name]] = "1"
     return options

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch  # brings CUDA's libraries, where they are not beside onnxruntime
 from onnx import TensorProto, helper
 from tiny_graphs import conv_net, decoder, encoder, model_of, product, save_as_artifact, value
 from typer.testing import CliRunner
@@ -18,7 +19,7 @@ from edgefold.cli.application import app
 from edgefold.errors import DeviceError
 from edgefold.nvidia_driver import read_gpu
 from edgefold.report_files import load_named_reports
-from edgefold.runtimes import benchmark, example_inputs, open_session, read_device_state
+from edgefold.runtimes import benchmark, example_inputs, open_session, open_torch_baseline, read_device_state
 from edgefold.runtimes.agent.onnx_models import GPU_PROVIDERS
 from edgefold.runtimes.gpu_power import measure_gpu_power
 
@@ -136,10 +137,6 @@ def test_a_compiled_torch_baseline(tmp_path: Path) -> None:
 
 
 def check_baseline(dtype: Any, compiled: bool, tolerance: float, folder: Path) -> None:
-    import torch
-
-    from edgefold.runtimes import open_torch_baseline
-
     artifact = save_as_artifact(product(), folder / "a")
     weight = onnx.numpy_helper.to_array(onnx.load(artifact.model_path).graph.initializer[0])
 
@@ -233,10 +230,12 @@ def test_bench_measures_a_gpu(tmp_path: Path) -> None:
 
 
 def test_doctor_shows_it() -> None:
-    done = CliRunner().invoke(app, ["doctor"])
-    print(done.output)
-    assert "CUDAExecutionProvider" in done.output
-    assert "NVIDIA" in done.output
+    done = CliRunner().invoke(app, ["doctor", "--json"])
+    found = {finding["what"]: finding for finding in json.loads(done.output)["findings"]}
+    for name in ("NVIDIA GPU", "GPU 0", "CUDAExecutionProvider", "TensorrtExecutionProvider"):
+        print(found.get(name))
+    assert found["CUDAExecutionProvider"]["works"]
+    assert found["NVIDIA GPU"]["found"] != "none visible"
 
 
 def test_onnx_runtime_is_the_build_for_gpus() -> None:

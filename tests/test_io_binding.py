@@ -1,5 +1,6 @@
 """IO binding and the providers of a GPU, on doubles that compute; test_gpu.py says the same of a real card."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,15 @@ import onnxruntime
 import pytest
 from fake_binding import FakeGpuSession, pretend_gpu
 from fake_cuda import FakeCuda
-from tiny_graphs import encoder, save_as_artifact
+from fake_nvml import FakeNvml
+from tiny_graphs import conv_net, encoder, save_as_artifact
+from typer.testing import CliRunner
 
 from edgefold.artifacts import Artifact
+from edgefold.benchmark_page import render_benchmarks
+from edgefold.cli.application import app
 from edgefold.errors import DeviceError, InputError
+from edgefold.report_files import load_reports
 from edgefold.runtimes import benchmark, io_binding, onnxruntime_session, open_session
 from edgefold.runtimes.cudart import Cudart
 
@@ -165,3 +171,35 @@ def test_a_gpu_that_onnxruntime_cannot_use_is_the_device_s_fault(machine: Machin
     for settings in ({}, {"io_binding": True}):
         with pytest.raises(DeviceError, match=r"cannot open .* on CUDAExecutionProvider: CUDA failure 35: .*cient$"):
             machine.open(**settings)
+
+
+def test_tensorrt_is_allowed_what_the_graph_has(machine: Machine, tmp_path: Path) -> None:
+    machine.artifact = save_as_artifact(encoder(np.float16), tmp_path / "half", "fp16")
+    with machine.open(provider="tensorrt") as session:
+        options = session.settings()["provider_options"]
+    assert options == {"device_id": "0", "trt_fp16_enable": "1"}
+
+
+def test_bench_tells_variant_kernels_and_energy(machine: Machine, monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
+    out = tmp_path / "report.json"
+    settings = ["--device", "cuda", "--io-binding", "--cuda-graph", "--seconds", "0.02", "--energy-seconds", "0.2"]
+    folder = str(save_as_artifact(conv_net(), tmp_path / "conv").folder)
+    done = CliRunner().invoke(app, ["bench", folder, *settings, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.output.split())
+    assert "Energy of" in told
+    assert "THROTTLED" not in told
+    assert "IO binding" in told
+    (report,) = load_reports(out)
+    assert (report.settings["io_binding"], report.settings["cuda_graph"]) == ("device", True)
+    assert report.gpu_p50_s is not None
+    assert report.power is not None
+    assert report.power.load_w == pytest.approx((101.0,) * len(report.power.load_w))
+    assert report.before.gpus[0].name == "NVIDIA H100"
+    page = render_benchmarks([report], (), tmp_path / "page.html").read_text()
+    assert "GPU p50 ms" in page
+    assert "NVIDIA H100" in page
+    plain = CliRunner().invoke(app, ["bench", folder, "--device", "cpu", "--io-binding"])
+    assert plain.exit_code == 2
+    assert "io_binding is for device='cuda'" in " ".join(plain.output.split())

@@ -45,8 +45,8 @@ MODEL = ENV("MODEL") or ("" if (DEMO / "teacher").is_dir() else "bert-base" if D
 EXPORTS = Path(ENV("EXPORTS", "out/gpu-bench"))
 BATCHES = [int(size) for size in ENV("BATCHES", "32,1,8" if DEVICE == "cuda" else "2,1").split(",")]
 SEQUENCE = int(ENV("SEQUENCE", "128" if MODEL != "tiny" else "16"))
-MEASURE_S, MIN_RUNS = float(ENV("MEASURE_S", "0.3")), int(ENV("MIN_RUNS", "20"))
-POWER_S, LIMIT_S = float(ENV("POWER_S", "0.8")), float(ENV("LIMIT_S", "130"))
+MEASURE_S, MIN_RUNS = float(ENV("MEASURE_S", "0.25")), int(ENV("MIN_RUNS", "20"))
+POWER_S, LIMIT_S = float(ENV("POWER_S", "0.5")), float(ENV("LIMIT_S", "130"))
 ONLY = [part for part in ENV("ONLY", "").split(",") if part]
 BLOCK_S = 0.02
 SIZES = {
