@@ -16,6 +16,8 @@ Shapes = tuple[tuple[str, str, tuple[int, ...]], ...]
 """Name, type and shape of every input."""
 KEPT = 8
 """Shapes whose buffers are kept; with one more the oldest goes."""
+NO_STREAM = ("0", "0x0", "(nil)")
+"""How onnxruntime tells that it computes on a stream of its own."""
 NO_GRAPH = "-1"
 """onnxruntime's gpu_graph_id of a run that is neither captured nor replayed."""
 
@@ -60,7 +62,7 @@ class IoBinding:
     def __init__(self, session: Any, outputs: Sequence[str], stream: GpuStream, *, cuda_graph: bool) -> None:
         provider = session.get_providers()[0]
         told = session.get_provider_options().get(provider, {}).get("user_compute_stream")
-        if told is not None and told != str(stream.handle):
+        if told in NO_STREAM:
             raise DeviceError(f"{provider} does not compute on the stream that it was given; leave io_binding out.")
         self._session, self._outputs, self._stream = session, list(outputs), stream
         self._graphs = 0 if cuda_graph else None

@@ -22,8 +22,10 @@ from edgefold.runtimes.host_errors import error_of
 from edgefold.runtimes.io_binding import GpuStream, IoBinding
 from edgefold.runtimes.local_sessions import LocalSession
 from edgefold.runtimes.sessions import Arrays
-from edgefold.tensorrt_modules import RUNNERS, import_tensorrt
+from edgefold.tensorrt_modules import import_tensorrt
 
+TENSORRT = ("tensorrt", "tensorrt_bindings")
+"""Modules that load the libraries which onnxruntime's TensorRT provider needs, where the system has none."""
 GRAPH_OPTION = {"cuda": "enable_cuda_graph", "tensorrt": "trt_cuda_graph_enable"}
 
 TENSORRT_OPTION = {"fp16": "trt_fp16_enable", "int8": "trt_int8_enable"}
@@ -60,7 +62,7 @@ class OnnxRuntimeSession(LocalSession):
             find_provider(device, provider)
             if provider == "tensorrt":
                 with contextlib.suppress(DeviceError):  # its package loads the libraries that the provider needs
-                    import_tensorrt(RUNNERS)
+                    import_tensorrt(TENSORRT)
             if io_binding:
                 preload_gpu_libraries()  # the CUDA runtime among them
                 self._stream = GpuStream(open_cudart())

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification
 
@@ -32,6 +33,7 @@ from edgefold.artifacts import MANIFEST, Artifact, load_artifact, write_artifact
 from edgefold.checkpoints import load_student
 from edgefold.exporters import build_engine, export_onnx, quantize_onnx
 from edgefold.exporters.half_precision import halve_model
+from edgefold.nvidia_driver import read_gpu
 from edgefold.ratios import paired_ratio
 from edgefold.reports import Power, Report
 from edgefold.runtimes import benchmark_together, open_session, open_torch_baseline
@@ -49,6 +51,8 @@ MEASURE_S, MIN_RUNS = float(ENV("MEASURE_S", "0.25")), int(ENV("MIN_RUNS", "20")
 POWER_S, LIMIT_S = float(ENV("POWER_S", "0.5")), float(ENV("LIMIT_S", "130"))
 ONLY = [part for part in ENV("ONLY", "").split(",") if part]
 BLOCK_S = 0.02
+TENSORRT, RTX = ("tensorrt", "tensorrt_bindings"), ("tensorrt_rtx", "tensorrt_rtx_bindings")
+"""Modules of each; the bindings stand alone where the package that renames them is left out."""
 SIZES = {
     "bert-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
     "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
@@ -133,14 +137,22 @@ def open_onnx(subject: Subject, precision: str, **settings: Any) -> Session:
 
 
 def open_engine(subject: Subject, precision: str, cuda_graph: bool = False) -> Session:
-    return open_session(subject.engine(precision), device=DEVICE, runtime="tensorrt", cuda_graph=cuda_graph)
+    with environment("EDGEFOLD_TENSORRT", find_module(TENSORRT)):
+        return open_session(subject.engine(precision), device=DEVICE, runtime="tensorrt", cuda_graph=cuda_graph)
 
 
 def open_rtx(subject: Subject) -> Session:
     """Its builder is chosen by the environment, which the build's own process inherits."""
-    with environment("EDGEFOLD_TENSORRT", "tensorrt_rtx"):
+    with environment("EDGEFOLD_TENSORRT", find_module(RTX)):
         engine = build_engine(subject.onnx("fp16"), subject.folder / "engine-rtx", overwrite=True)
         return open_session(engine, device=DEVICE, runtime="tensorrt")
+
+
+def find_module(names: tuple[str, ...]) -> str:
+    found = [name for name in names if find_spec(name)]
+    if not found:
+        raise ImportError(f"{names[0]} is not installed")
+    return found[0]
 
 
 @contextmanager
@@ -187,9 +199,8 @@ def variants() -> list[Variant]:
         for graph in (False, True)
         for wanted in ({"precision": precision, "cuda_graph": graph},)
     ]
-    if find_spec("tensorrt_rtx"):
-        found.append(Variant("TensorRT-RTX fp16", open_rtx, slow=True))
     found += [
+        Variant("TensorRT-RTX fp16", open_rtx, slow=True),
         Variant("torch compiled fp16", lambda s: open_torch(s, "fp16", "default"), slow=True),
         Variant("torch compiled fp16, graph", lambda s: open_torch(s, "fp16", "reduce-overhead"), slow=True),
         Variant("ONNX Runtime TensorRT fp16", lambda s: open_onnx(s, "fp16", provider="tensorrt"), slow=True),
@@ -311,6 +322,7 @@ def open_all(subjects: list[Subject], stack: ExitStack, rows: list[Row]) -> dict
     """Every variant of every model that opens; the others are rows that say why not."""
     opened = {}
     for variant in variants():
+        failures: dict[str, list[str]] = {}
         for subject in subjects:
             try:
                 if variant.slow and time.perf_counter() - STARTED > LIMIT_S:
@@ -319,7 +331,9 @@ def open_all(subjects: list[Subject], stack: ExitStack, rows: list[Row]) -> dict
                 opened[subject.name, variant.name] = stack.enter_context(variant.open(subject))
                 note(f"{subject.name}, {variant.name}: open after {time.perf_counter() - begun:.1f} s")
             except Exception as error:
-                say(rows, Row(subject.name, "all", variant.name, first_line(error)))
+                failures.setdefault(first_line(error), []).append(subject.name)
+        for told, names in failures.items():
+            say(rows, Row(" and ".join(names), "all", variant.name, told))
     return opened
 
 
@@ -369,6 +383,9 @@ def measure_batch(opened: Mapping[tuple[str, str], Session], batch: int, rows: l
     parity = prepare(opened, batch, rows)
     feeds = {name: value[:batch] for name, value in REAL.items()}
     sessions = {f"{model} / {name}": opened[model, name] for model, name in parity}
+    if not any(label.endswith(f"/ {BASELINE}") for label in sessions):
+        note(f"batch {batch}: nothing to compare with, as {BASELINE} does not run")
+        return
     procedure: Any = {"warmup_s": 0.05, "min_duration_s": MEASURE_S, "min_runs": MIN_RUNS, "block_s": BLOCK_S}
     note(f"batch {batch}: measuring {len(sessions)} in turns")
     reports = benchmark_together(sessions, feeds, **procedure)
@@ -387,7 +404,9 @@ def test_gpu() -> None:
     rows: list[Row] = []
     with torch.inference_mode(False):
         subjects = open_subjects()
-    print(f"\n{SEQUENCE} tokens, {DEVICE}: {torch.cuda.get_device_name() if DEVICE == 'cuda' else 'this CPU'}")
+    gpu = read_gpu() if DEVICE == "cuda" else None
+    where = f"{gpu or 'the CPU'}, torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
+    print(f"\n{SEQUENCE} tokens on {where}")
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}", flush=True)
     with ExitStack() as stack:
         opened = open_all(subjects, stack, rows)
