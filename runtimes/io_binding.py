@@ -1,6 +1,6 @@
 """IO binding: inputs and outputs of ONNX Runtime at fixed places in GPU memory, one set for each shape."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ Shapes = tuple[tuple[str, str, tuple[int, ...]], ...]
 """Name, type and shape of every input."""
 KEPT = 8
 """Shapes whose buffers are kept; with one more the oldest goes."""
+OpenGraph = Callable[[Mapping[str, NDArray[Any]]], Any]
 NO_STREAM = ("0", "0x0", "(nil)")
 """How onnxruntime tells that it computes on a stream of its own."""
 NO_GRAPH = "-1"
@@ -38,12 +39,17 @@ class GpuStream:
 
 @dataclass
 class Bound:
-    """The places of one shape."""
+    """The places of one shape, and the session that computes it."""
 
+    session: Any
     buffers: TransferBuffers
     binding: Any
     options: Any
     outputs: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+
+    def close(self) -> None:
+        self.binding = self.session = None
+        self.buffers.close()
 
 
 class IoBinding:
@@ -53,19 +59,22 @@ class IoBinding:
 
     Args:
         session: opened with that stream as its `user_compute_stream`.
-        cuda_graph: whether the session was opened with CUDA graphs; each shape has one of its own.
+        open_graph: opens a session for the shape of such feeds alone, with its CUDA graph; None for no graphs. Sizes
+            that are known are folded, so that nothing is left to compute on the CPU, which no graph could hold.
 
     Raises:
         DeviceError: the session computes on another stream.
     """
 
-    def __init__(self, session: Any, outputs: Sequence[str], stream: GpuStream, *, cuda_graph: bool) -> None:
+    def __init__(
+        self, session: Any, outputs: Sequence[str], stream: GpuStream, open_graph: OpenGraph | None = None
+    ) -> None:
         provider = session.get_providers()[0]
         told = session.get_provider_options().get(provider, {}).get("user_compute_stream")
         if told in NO_STREAM:
             raise DeviceError(f"{provider} does not compute on the stream that it was given; leave io_binding out.")
         self._session, self._outputs, self._stream = session, list(outputs), stream
-        self._graphs = 0 if cuda_graph else None
+        self._open_graph = open_graph
         self._bound: dict[Shapes, Bound] = {}
         self.gpu_s: float | None = None
         """Seconds of the last run's kernels, between two CUDA events; None after a shape's first run."""
@@ -79,7 +88,7 @@ class IoBinding:
         for name, value in feeds.items():
             bound.buffers.send(name, value)
         stream.cuda.record(stream.started, stream.handle)
-        self._session.run_with_iobinding(bound.binding, bound.options)
+        bound.session.run_with_iobinding(bound.binding, bound.options)
         stream.cuda.record(stream.ended, stream.handle)
         for name, (shape, dtype) in bound.outputs.items():
             bound.buffers.fetch(name, _size(shape, dtype))
@@ -89,17 +98,19 @@ class IoBinding:
 
     def close(self) -> None:
         for shapes in list(self._bound):
-            self._bound.pop(shapes).buffers.close()
+            self._bound.pop(shapes).close()
         self._session = None
 
     def _bind(self, shapes: Shapes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        found = dict(zip(self._outputs, self._session.run(self._outputs, feeds, self._options(NO_GRAPH)), strict=True))
+        session = self._open_graph(feeds) if self._open_graph else self._session
+        found = dict(zip(self._outputs, session.run(self._outputs, feeds, self._options(plain=True)), strict=True))
         if len(self._bound) == KEPT:
-            self._bound.pop(next(iter(self._bound))).buffers.close()
+            self._bound.pop(next(iter(self._bound))).close()
         bound = Bound(
+            session,
             TransferBuffers(self._stream.cuda, self._stream.handle),
-            self._session.io_binding(),
-            self._options(self._next_graph(), waits=False),
+            session.io_binding(),
+            self._options(plain=False),
             {name: (value.shape, value.dtype) for name, value in found.items()},
         )
         places = {name: (value.shape, value.dtype) for name, value in feeds.items()}
@@ -109,24 +120,18 @@ class IoBinding:
                     bound.buffers.reserve(name, _size(shape, dtype))
                     bind(name, "cuda", 0, dtype.type, list(shape), bound.buffers.address(name))
         except BaseException:
-            bound.buffers.close()
+            bound.close()
             raise
         self._bound[shapes] = bound
         return found
 
-    def _next_graph(self) -> str:
-        """A number that no shape had before: a graph holds the addresses that it was captured on."""
-        if self._graphs is None:
-            return NO_GRAPH
-        self._graphs += 1
-        return str(self._graphs)
-
-    def _options(self, graph: str, waits: bool = True) -> Any:
+    def _options(self, *, plain: bool) -> Any:
+        """A plain run waits for its kernels and is not captured; of a bound one we wait for the copies behind them."""
         options = onnxruntime.RunOptions()
         options.log_severity_level = 4
-        if self._graphs is not None:
-            options.add_run_config_entry("gpu_graph_id", graph)
-        if not waits:  # for the kernels; we wait for the copies behind them
+        if plain and self._open_graph:
+            options.add_run_config_entry("gpu_graph_id", NO_GRAPH)
+        if not plain:
             options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         return options
 

@@ -66,16 +66,21 @@ class OnnxRuntimeSession(LocalSession):
             if io_binding:
                 preload_gpu_libraries()  # the CUDA runtime among them
                 self._stream = GpuStream(open_cudart())
-            options = _gpu_options(device, provider, artifact.precision, cuda_graph, tf32, self._stream)
-            self._session: Any = open_onnx(
-                str(artifact.model_path), self.label, device=device, provider=provider, gpu_options=options, **common
-            )
+            options = _gpu_options(device, provider, artifact.precision, tf32, self._stream)
+            path, placing = str(artifact.model_path), {"device": device, "provider": provider, **common}
+            self._session: Any = open_onnx(path, self.label, gpu_options=options, **placing)
         except Refused as refused:
             self._end_stream()
             raise error_of(refused.kind, refused.message) from refused.__cause__
         if self._stream:
+            graphs = {**options, GRAPH_OPTION[provider or "cuda"]: "1"} if cuda_graph else {}
+
+            def open_graph(feeds: Mapping[str, NDArray[Any]]) -> Any:
+                return open_onnx(path, self.label, gpu_options=graphs, sizes=self._sizes(feeds), **placing)
+
             try:
-                self._binding = IoBinding(self._session, self._names, self._stream, cuda_graph=cuda_graph)
+                opener = open_graph if cuda_graph else None
+                self._binding = IoBinding(self._session, self._names, self._stream, opener)
             except DeviceError:
                 self.close()
                 raise
@@ -100,6 +105,8 @@ class OnnxRuntimeSession(LocalSession):
             return found
         except DeviceError:
             raise
+        except Refused as refused:  # a graph that cannot be captured, at the first run of a shape
+            raise error_of(refused.kind, refused.message) from refused.__cause__
         except Exception as error:  # onnxruntime's own classes share no base
             shapes = {name: value.shape for name, value in feeds.items()}
             raise InputError(f"{self.label} does not run on {shapes}: {first_line(error)}") from error
@@ -109,6 +116,11 @@ class OnnxRuntimeSession(LocalSession):
             self._binding.close()
         self._session = self._binding = None
         self._end_stream()
+
+    def _sizes(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+        """Of every dimension with a name, sums among them."""
+        pairs = (pair for spec in self.inputs for pair in zip(spec.shape, feeds[spec.name].shape, strict=True))
+        return {name: size for name, size in pairs if isinstance(name, str)}
 
     def _end_stream(self) -> None:
         if self._stream is not None:
@@ -129,7 +141,7 @@ def _check_gpu_settings(device: str, provider: str | None, io_binding: bool, cud
 
 
 def _gpu_options(
-    device: str, provider: str | None, precision: str, cuda_graph: bool, tf32: bool, stream: GpuStream | None
+    device: str, provider: str | None, precision: str, tf32: bool, stream: GpuStream | None
 ) -> dict[str, str]:
     """Of the provider, as onnxruntime names them; TF32, with three digits of fp32's seven, is off unless asked for."""
     if device == "cpu":
@@ -140,6 +152,4 @@ def _gpu_options(
         options["user_compute_stream"] = str(stream.handle)
     if name == "tensorrt" and precision in TENSORRT_OPTION:
         options[TENSORRT_OPTION[precision]] = "1"
-    if cuda_graph:
-        options[GRAPH_OPTION[name]] = "1"
     return options

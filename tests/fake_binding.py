@@ -1,4 +1,4 @@
-"""A double of onnxruntime on a GPU: IO binding to addresses of a FakeCuda, graphs by number, work queued on the stream.
+"""A double of onnxruntime on a GPU: IO binding to addresses of a FakeCuda, a graph, work queued on the stream.
 
 What is bound is read and written when the stream gets there, so that whoever reads outputs too early reads garbage; a
 graph replays on the addresses that it was captured on.
@@ -37,7 +37,7 @@ class FakeGpuSession:
         self.cuda, self.providers = cuda, providers
         self.real = REAL(path)
         self.options = dict(providers[0][1])
-        self.graphs: dict[str, Binding] = {}
+        self.graph: Binding | None = None
         self.replays = 0
         self.asked: list[dict[str, str]] = []
 
@@ -51,7 +51,7 @@ class FakeGpuSession:
         return Binding()
 
     def run(self, names: list[str], feeds: Any, options: Any = None) -> Any:
-        if options is not None and self.options.get("enable_cuda_graph") == "1":
+        if self.options.get("enable_cuda_graph") == "1":
             assert options.get_run_config_entry("gpu_graph_id") == "-1", "a plain run would be captured"
         return self.real.run(names, feeds)
 
@@ -59,9 +59,8 @@ class FakeGpuSession:
         assert options.get_run_config_entry("disable_synchronize_execution_providers") == "1"
         used = binding
         if self.options.get("enable_cuda_graph") == "1":
-            number = options.get_run_config_entry("gpu_graph_id")
-            self.replays += number in self.graphs
-            used = self.graphs.setdefault(number, binding)
+            self.replays += self.graph is not None
+            used = self.graph = self.graph or binding
         self.cuda.enqueue(int(self.options["user_compute_stream"]), lambda: self._compute(used))
 
     def _compute(self, binding: Binding) -> None:

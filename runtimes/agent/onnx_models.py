@@ -39,12 +39,14 @@ def open_onnx(
     spinning: bool,
     provider: str | None = None,
     gpu_options: Mapping[str, str] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> Any:
     """An InferenceSession on `device`.
 
     Args:
         provider: of a GPU, one of `GPU_PROVIDERS`; "cuda" by default.
         gpu_options: of that provider.
+        sizes: of named dimensions, for which alone the graph is then folded.
 
     Raises:
         Refused: an unknown device, a file that is no model, or a provider that is missing or would not do the work.
@@ -59,7 +61,8 @@ def open_onnx(
             shared = {key: value for key, value in (gpu_options or {}).items() if key in SHARED}
             chosen.append((PROVIDERS["cuda"], shared))
     try:
-        session = onnxruntime.InferenceSession(path, _options(threads, spinning), providers=chosen, enable_fallback=0)
+        settings = _options(threads, spinning, sizes or {})
+        session = onnxruntime.InferenceSession(path, settings, providers=chosen, enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes share no base
         kind, where = ("input", "") if device == "cpu" else ("device", f" on {name}")
         raise Refused(kind, f"onnxruntime cannot open {path}{where}: {first_line(error)}") from error
@@ -122,13 +125,15 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _options(threads: int, spinning: bool) -> Any:
+def _options(threads: int, spinning: bool, sizes: Mapping[str, int]) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised; said once is enough
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    for name, size in sizes.items():
+        options.add_free_dimension_override_by_name(name, size)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
 
