@@ -231,7 +231,7 @@ def test_bench_measures_a_gpu(tmp_path: Path) -> None:
 
 def test_doctor_shows_it() -> None:
     done = CliRunner().invoke(app, ["doctor", "--json"])
-    found = {finding["what"]: finding for finding in json.loads(done.output)["findings"]}
+    found = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
     for name in ("NVIDIA GPU", "GPU 0", "CUDAExecutionProvider", "TensorrtExecutionProvider"):
         print(found.get(name))
     assert found["CUDAExecutionProvider"]["works"]

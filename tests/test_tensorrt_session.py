@@ -5,6 +5,7 @@ The tests marked `tensorrt` build and run on a real GPU.
 
 import json
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from edgefold.cli.application import app
 from edgefold.errors import DeviceError, InputError
 from edgefold.exporters import build_engine
 from edgefold.exporters.tensorrt import building, engines
-from edgefold.nvidia_driver import Gpu
+from edgefold.nvidia_driver import Gpu, read_gpu
 from edgefold.runtimes import example_inputs, open_session, tensorrt_session
 from edgefold.runtimes.cudart import Cudart
 from edgefold.runtimes.tensorrt_session import TensorRtSession
@@ -248,6 +249,9 @@ def test_bench_measures_an_engine(machine: Machine) -> None:
 
 
 @pytest.mark.tensorrt
+@pytest.mark.skipif(
+    read_gpu() is None or not any(map(find_spec, ("tensorrt", "tensorrt_bindings"))), reason="no GPU with TensorRT here"
+)
 @pytest.mark.parametrize("cuda_graph", [False, True])
 @pytest.mark.parametrize(("kind", "quantized"), [(np.float32, False), (np.float16, False), (np.float32, True)])
 def test_a_real_gpu_computes_what_onnx_runtime_computes(
