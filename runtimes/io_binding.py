@@ -19,6 +19,8 @@ KEPT = 8
 OpenGraph = Callable[[Mapping[str, NDArray[Any]]], Any]
 NO_STREAM = ("0", "0x0", "(nil)")
 """How onnxruntime tells that it computes on a stream of its own."""
+HOSTS = ("Cpu", "CudaPinned")
+"""Names of memory that the CPU reads."""
 NO_GRAPH = "-1"
 """onnxruntime's gpu_graph_id of a run that is neither captured nor replayed."""
 
@@ -46,6 +48,8 @@ class Bound:
     binding: Any
     options: Any
     outputs: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+    on_host: frozenset[str]
+    """Inputs that nodes on the CPU read: bound to the GPU, they would be copied back once, when they are bound."""
 
     def close(self) -> None:
         self.binding = self.session = None
@@ -86,7 +90,7 @@ class IoBinding:
             return self._bind(shapes, feeds)
         bound, stream = self._bound[shapes], self._stream
         for name, value in feeds.items():
-            bound.buffers.send(name, value)
+            (bound.buffers.hold if name in bound.on_host else bound.buffers.send)(name, value)
         stream.cuda.record(stream.started, stream.handle)
         bound.session.run_with_iobinding(bound.binding, bound.options)
         stream.cuda.record(stream.ended, stream.handle)
@@ -103,6 +107,9 @@ class IoBinding:
 
     def _bind(self, shapes: Shapes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         session = self._open_graph(feeds) if self._open_graph else self._session
+        on_host = _read_on_host(session)
+        if self._open_graph and on_host:
+            raise DeviceError(f"A CUDA graph cannot hold what reads {', '.join(sorted(on_host))} on the CPU.")
         found = dict(zip(self._outputs, session.run(self._outputs, feeds, self._options(plain=True)), strict=True))
         if len(self._bound) == KEPT:
             self._bound.pop(next(iter(self._bound))).close()
@@ -112,13 +119,10 @@ class IoBinding:
             session.io_binding(),
             self._options(plain=False),
             {name: (value.shape, value.dtype) for name, value in found.items()},
+            on_host,
         )
-        places = {name: (value.shape, value.dtype) for name, value in feeds.items()}
         try:
-            for bind, tensors in ((bound.binding.bind_input, places), (bound.binding.bind_output, bound.outputs)):
-                for name, (shape, dtype) in tensors.items():
-                    bound.buffers.reserve(name, _size(shape, dtype))
-                    bind(name, "cuda", 0, dtype.type, list(shape), bound.buffers.address(name))
+            _bind_places(bound, feeds)
         except BaseException:
             bound.close()
             raise
@@ -134,6 +138,24 @@ class IoBinding:
         if not plain:
             options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         return options
+
+
+def _read_on_host(session: Any) -> frozenset[str]:
+    """Inputs that onnxruntime wants in the host's memory."""
+    pairs = zip(session.get_inputs(), session.get_input_memory_infos(), strict=True)
+    return frozenset(argument.name for argument, memory in pairs if memory.name in HOSTS)
+
+
+def _bind_places(bound: Bound, feeds: Mapping[str, NDArray[Any]]) -> None:
+    buffers, binding = bound.buffers, bound.binding
+    for name, value in feeds.items():
+        buffers.reserve(name, value.nbytes)
+        host = name in bound.on_host
+        place = ("cpu", buffers.host_address(name)) if host else ("cuda", buffers.address(name))
+        binding.bind_input(name, place[0], 0, value.dtype.type, list(value.shape), place[1])
+    for name, (shape, dtype) in bound.outputs.items():
+        buffers.reserve(name, _size(shape, dtype))
+        binding.bind_output(name, "cuda", 0, dtype.type, list(shape), buffers.address(name))
 
 
 def _size(shape: Sequence[int], dtype: np.dtype[Any]) -> int:

@@ -5,6 +5,7 @@ graph replays on the addresses that it was captured on.
 """
 
 import ctypes
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ class Binding:
         self.outputs: list[Place] = []
 
     def bind_input(self, name: str, device: str, index: int, kind: Any, shape: list[int], address: int) -> None:
-        assert (device, index) == ("cuda", 0)
+        assert index == 0
+        assert (device == "cpu") == (name in FakeGpuSession.on_host), "it would be copied once, and then be stale"
         self.inputs.append((name, np.dtype(kind), tuple(shape), address))
 
     def bind_output(self, name: str, device: str, index: int, kind: Any, shape: list[int], address: int) -> None:
@@ -32,6 +34,9 @@ class Binding:
 
 class FakeGpuSession:
     """InferenceSession as it would be with a GPU; the numbers are those of the CPU's."""
+
+    on_host: tuple[str, ...] = ()
+    """Inputs that nodes on the CPU read."""
 
     def __init__(self, cuda: FakeCuda, path: str, providers: list[Any]) -> None:
         self.cuda, self.providers = cuda, providers
@@ -46,6 +51,12 @@ class FakeGpuSession:
 
     def get_provider_options(self) -> dict[str, Any]:
         return {self.providers[0][0]: self.options}
+
+    def get_inputs(self) -> Any:
+        return self.real.get_inputs()
+
+    def get_input_memory_infos(self) -> list[Any]:
+        return [SimpleNamespace(name="Cpu" if i.name in self.on_host else "Cuda") for i in self.get_inputs()]
 
     def io_binding(self) -> Binding:
         return Binding()
@@ -71,7 +82,7 @@ class FakeGpuSession:
 
     def _view(self, kind: np.dtype[Any], shape: tuple[int, ...], address: int) -> Any:
         size = int(np.prod(shape)) * kind.itemsize
-        assert self.cuda.holds(address, size), "that is no memory of the GPU"
+        assert self.cuda.holds(address, size) or address in self.cuda.pinned_memory, "that is no memory of the GPU"
         return np.frombuffer((ctypes.c_char * size).from_address(address), kind).reshape(shape)
 
 

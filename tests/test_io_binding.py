@@ -92,6 +92,18 @@ def test_the_oldest_shape_goes_and_its_graph_is_never_replayed(machine: Machine,
         assert len(session._binding._bound) == 2
 
 
+def test_inputs_that_the_cpu_reads_are_bound_there(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeGpuSession, "on_host", ("attention_mask",))
+    with machine.open(io_binding=True) as session:
+        for seed in range(3):
+            machine.check(session, 2, 6, seed)
+    with (
+        machine.open(io_binding=True, cuda_graph=True) as session,
+        pytest.raises(DeviceError, match="A CUDA graph cannot hold what reads attention_mask on the CPU"),
+    ):
+        session.run(tokens(2, 6))
+
+
 def test_outputs_are_arrays_of_their_own(machine: Machine) -> None:
     with machine.open(io_binding=True) as session:
         session.run(tokens(2, 6))
