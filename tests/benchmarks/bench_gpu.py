@@ -6,9 +6,9 @@
 
 DEMO is a folder of `edgefold demo`: teacher, student, data. What is exported and built is kept in EXPORTS
 (out/gpu-bench) and used again. BATCHES, SEQUENCE, MEASURE_S (of each), MIN_RUNS, POWER_S (0 for none), LIMIT_S (after
-which nothing slow is begun) and ONLY (variants, by part of their name) change the procedure. OUT_DIR gets the table as
-JSON lines. x is the paired ratio of host times to the teacher in torch, eager, fp32, without TF32. Host times are from
-numpy to numpy. A variant that fails is a row that says so.
+which nothing slow is begun), ONLY and SKIP (variants, by parts of their names) change the procedure. OUT_DIR gets the
+table as JSON lines. x is the paired ratio of host times to the teacher in torch, eager, fp32, without TF32. Host times
+are from numpy to numpy. A variant that fails is a row that says so.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ BATCHES = [int(size) for size in ENV("BATCHES", "32,1,8" if DEVICE == "cuda" els
 SEQUENCE = int(ENV("SEQUENCE", "128" if MODEL != "tiny" else "16"))
 MEASURE_S, MIN_RUNS = float(ENV("MEASURE_S", "0.25")), int(ENV("MIN_RUNS", "20"))
 POWER_S, LIMIT_S = float(ENV("POWER_S", "0.5")), float(ENV("LIMIT_S", "130"))
-ONLY = [part for part in ENV("ONLY", "").split(",") if part]
+ONLY, SKIP = ([part for part in ENV(name, "").split(",") if part] for name in ("ONLY", "SKIP"))
 BLOCK_S = 0.02
 TENSORRT, RTX = ("tensorrt", "tensorrt_bindings"), ("tensorrt_rtx", "tensorrt_rtx_bindings")
 """Modules of each; the bindings stand alone where the package that renames them is left out."""
@@ -205,7 +205,11 @@ def variants() -> list[Variant]:
         Variant("torch compiled fp16, graph", lambda s: open_torch(s, "fp16", "reduce-overhead"), slow=True),
         Variant("ONNX Runtime TensorRT fp16", lambda s: open_onnx(s, "fp16", provider="tensorrt"), slow=True),
     ]
-    return [v for v in found if not ONLY or v.name == BASELINE or any(part in v.name for part in ONLY)]
+    return [v for v in found if v.name == BASELINE or is_wanted(v.name)]
+
+
+def is_wanted(name: str) -> bool:
+    return (not ONLY or any(part in name for part in ONLY)) and not any(part in name for part in SKIP)
 
 
 @dataclass
