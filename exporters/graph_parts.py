@@ -12,6 +12,7 @@ from torch.export import Dim
 
 from edgefold.errors import InputError
 from edgefold.exporters.cpu_graph import keep_layer_norms_apart
+from edgefold.exporters.flat_gathers import flatten_mask_gathers
 from edgefold.exporters.graph_names import Axes, name_ends
 from edgefold.exporters.preparation import quiet
 
@@ -65,4 +66,5 @@ def convert_part(part: GraphPart, opset: int) -> onnx_ir.Model:
     assert program is not None
     name_ends(program.model, tuple(part.inputs), part.outputs, part.axes)
     keep_layer_norms_apart(program.model)
+    flatten_mask_gathers(program.model)
     return program.model

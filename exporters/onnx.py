@@ -22,6 +22,7 @@ from edgefold.exporters.dynamic_shapes import (
     ragged_variants,
     shared_dims,
 )
+from edgefold.exporters.flat_gathers import flatten_mask_gathers
 from edgefold.exporters.graph_names import name_dimensions
 from edgefold.exporters.graph_saving import SINGLE_FILE_BYTES, read_specs, save_graph
 from edgefold.exporters.half_precision import halve_model
@@ -97,6 +98,7 @@ def export_onnx(
         graph = _convert(model, examples, axes, max(opset, TORCH_OPSET))
         name_dimensions(graph, axes)
         keep_layer_norms_apart(graph)
+        flatten_mask_gathers(graph)
         if opset < TORCH_OPSET:
             lower_opset(graph)
         save_graph(graph, path, opset, single_file_bytes)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edgefold.runtimes.remote.measurement import read_remote_state
     from edgefold.runtimes.sequence_generation import SequenceSessions, generate_sequence, open_sequence_sessions
     from edgefold.runtimes.sessions import Session, open_session
+    from edgefold.runtimes.torch_baseline import open_torch_baseline
     from edgefold.runtimes.verification import Verification, verify_outputs
 
 _HOME = {
@@ -27,6 +28,7 @@ _HOME = {
     "generate_sequence": "sequence_generation",
     "open_sequence_sessions": "sequence_generation",
     "open_session": "sessions",
+    "open_torch_baseline": "torch_baseline",
     "read_device_state": "devices",
     "read_remote_state": "remote.measurement",
     "verify_outputs": "verification",
@@ -46,6 +48,7 @@ __all__ = [
     "generate_sequence",
     "open_sequence_sessions",
     "open_session",
+    "open_torch_baseline",
     "read_device_state",
     "read_remote_state",
     "verify_outputs",

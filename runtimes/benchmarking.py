@@ -81,6 +81,7 @@ def benchmark_together(
         min_duration_s=min_duration_s,
         min_runs=min_runs,
         block_s=block_s,
+        gpu_times={name: partial(getattr, session, "gpu_s", None) for name, session in sessions.items()},
     )
     after = read_device_state()
     return {name: make_report(name, sessions[name], record, inputs, before, after) for name, record in records.items()}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from edgefold.reports import Report
 from edgefold.runtimes.affinity import bound_to
 from edgefold.runtimes.benchmarking import MIN_RUNS, benchmark_together
 from edgefold.runtimes.concurrency import benchmark_concurrently
+from edgefold.runtimes.gpu_power import measure_gpu_power
 from edgefold.runtimes.memory_use import Opening, measure_memory
 from edgefold.runtimes.remote.addresses import is_remote
 from edgefold.runtimes.remote.measurement import benchmark_on_device
@@ -35,6 +37,10 @@ def benchmark_artifacts(
     concurrency: int = 1,
     cores: Sequence[int] = (),
     memory: bool = False,
+    provider: str | None = None,
+    io_binding: bool = False,
+    cuda_graph: bool = False,
+    tf32: bool = False,
 ) -> dict[str, Report]:
     """Open artifacts side by side and measure them as `benchmark_together` does.
 
@@ -42,10 +48,12 @@ def benchmark_artifacts(
         artifacts: label -> artifact.
         device: "cpu" or "cuda" of this machine, or ssh://user@host[:port] for the CPU of another, which needs python3
             and onnxruntime and nothing of ours.
-        energy_s: on a Jetson, how long it idles and then runs each artifact alone while its power is read; 0 for not.
+        energy_s: on a Jetson or an NVIDIA GPU (by nvidia-ml-py), how long it idles and then runs each artifact alone
+            while its power is read; 0 for not.
         concurrency: sessions of each artifact that run at the same time, on this machine; see `benchmark_concurrently`.
         cores: those of this machine that it stays on; () for all that it may use.
         memory: whether to open and run each artifact once more in a process of its own, to see how much it takes.
+        provider, io_binding, cuda_graph, tf32: of a GPU; see `open_session`.
 
     Raises:
         InputError: nothing to measure, a malformed address, or artifacts and inputs that do not fit.
@@ -59,6 +67,8 @@ def benchmark_artifacts(
             raise InputError(f"Concurrency, memory and cores are for this machine only; {device} is another.")
         if runtime != "onnxruntime":
             raise InputError(f"On a device only onnxruntime measures; got the runtime {runtime!r}.")
+        if provider or io_binding or cuda_graph or tf32:
+            raise InputError(f"Providers, IO binding, CUDA graphs and TF32 are for this machine's GPU; got {device}.")
         return benchmark_on_device(
             artifacts,
             inputs,
@@ -68,9 +78,10 @@ def benchmark_artifacts(
             procedure=procedure,
             energy_s=energy_s,
         )
-    opening = Opening(device=device, runtime=runtime, threads=threads, spinning=spinning)
+    gpu: Any = {"provider": provider, "io_binding": io_binding, "cuda_graph": cuda_graph, "tf32": tf32}
+    opening = Opening(device=device, runtime=runtime, threads=threads, spinning=spinning, **gpu)
     with bound_to(cores):
-        return _measure_here(artifacts, inputs, opening, procedure, concurrency, memory)
+        return _measure_here(artifacts, inputs, opening, procedure, concurrency, memory, energy_s)
 
 
 def _measure_here(
@@ -80,6 +91,7 @@ def _measure_here(
     procedure: Mapping[str, Any],
     concurrency: int,
     memory: bool,
+    energy_s: float,
 ) -> dict[str, Report]:
     sizes = {label: measure_memory(artifact, inputs, opening) for label, artifact in artifacts.items() if memory}
     with ExitStack() as stack:
@@ -88,7 +100,13 @@ def _measure_here(
             for label, artifact in artifacts.items()
         }
         reports = _measure(sessions, inputs, procedure)
-    return {label: report.model_copy(update={"memory": sizes.get(label)}) for label, report in reports.items()}
+        runs = {label: partial(group[0].run, inputs) for label, group in sessions.items()}
+        watches = opening.device == "cuda" and concurrency == 1 and energy_s > 0
+        powers = measure_gpu_power(runs, energy_s) if watches else {}
+    return {
+        label: report.model_copy(update={"memory": sizes.get(label), "power": powers.get(label)})
+        for label, report in reports.items()
+    }
 
 
 def _measure(

@@ -16,6 +16,8 @@ VARIABLE = "EDGEFOLD_CUDART"
 NAMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so")
 HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
 """cudaMemcpyKind."""
+NON_BLOCKING = 1
+"""cudaStreamNonBlocking."""
 THREAD_LOCAL = 1
 """cudaStreamCaptureModeThreadLocal: what other threads do meanwhile is their own."""
 
@@ -98,7 +100,8 @@ class Cudart:
         self.call("cudaMemcpyAsync", *ends, ctypes.c_size_t(size), kind, ctypes.c_void_p(stream))
 
     def make_stream(self) -> int:
-        return self._made("cudaStreamCreate")
+        """One that does not wait for what others put on the default stream, which would also end a capture."""
+        return self._made("cudaStreamCreateWithFlags", ctypes.c_uint(NON_BLOCKING))
 
     def end_stream(self, stream: int) -> None:
         self.call("cudaStreamDestroy", ctypes.c_void_p(stream))

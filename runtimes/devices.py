@@ -11,6 +11,7 @@ from edgefold.errors import InputError
 from edgefold.reports import DeviceState
 from edgefold.runtimes.agent.facts import read_facts
 from edgefold.runtimes.jetson import describe_jetson
+from edgefold.runtimes.nvidia import read_gpu_states
 from edgefold.runtimes.processors import (
     count_throttling,
     find_cpu_limit,
@@ -26,7 +27,7 @@ from edgefold.runtimes.processors import (
 
 def read_device_state() -> DeviceState:
     """This machine as it is now; what cannot be read is left out."""
-    return describe_device(read_facts())
+    return describe_device(read_facts()).model_copy(update={"gpus": read_gpu_states()})
 
 
 def describe_device(facts: Mapping[str, Any]) -> DeviceState:

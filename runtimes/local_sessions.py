@@ -25,6 +25,8 @@ class LocalSession(ABC):
         self.generation = artifact.generation
         self._check = FeedChecks(self.inputs)
         self._settings: dict[str, Any] = {}
+        self.gpu_s: float | None = None
+        """Seconds of the last run's kernels alone, by two CUDA events; None where nothing tells it."""
 
     @abstractmethod
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:

@@ -28,6 +28,10 @@ class Opening:
     runtime: str
     threads: int
     spinning: bool
+    provider: str | None = None
+    io_binding: bool = False
+    cuda_graph: bool = False
+    tf32: bool = False
 
 
 def measure_memory(artifact: Artifact, inputs: Mapping[str, NDArray[Any]], opening: Opening) -> Memory | None:

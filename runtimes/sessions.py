@@ -23,6 +23,8 @@ RUNTIMES = {
     "tensorrt": ("edgefold.runtimes.tensorrt_session", "TensorRtSession", ("tensorrt",)),
 }
 """Name -> its module, its class, and the artifact formats that it opens."""
+GPU_SETTINGS = {"onnxruntime": ("provider", "io_binding", "cuda_graph", "tf32"), "tensorrt": ("cuda_graph",)}
+"""Runtime -> the settings of a GPU that it takes, by the names of `open_session`."""
 ON_DEVICE = "onnxruntime"
 ON_DEVICES = ("edgefold.runtimes.remote.remote_session", "RemoteSession", ("onnx",))
 """The same for devices over SSH, whose onnxruntime it is."""
@@ -69,6 +71,10 @@ def open_session(
     runtime: str = "onnxruntime",
     threads: int = 1,
     spinning: bool = False,
+    provider: str | None = None,
+    io_binding: bool = False,
+    cuda_graph: bool = False,
+    tf32: bool = False,
 ) -> Session:
     """Open an artifact, or its folder.
 
@@ -77,9 +83,14 @@ def open_session(
             refused; nothing falls back silently.
         threads: CPU threads of one run.
         spinning: whether idle threads wait in a busy loop; faster alone, several times slower on a shared machine.
+        provider: of onnxruntime on cuda: "cuda" (the default), "tensorrt" or "tensorrt-rtx".
+        io_binding: of onnxruntime on cuda: inputs and outputs stay at fixed places of the GPU's memory, one set for
+            each shape, and are copied by way of pinned memory.
+        cuda_graph: whether the kernels of a shape are launched as one graph; of onnxruntime with `io_binding` alone.
+        tf32: whether float32 products of onnxruntime's CUDA provider may keep three digits only.
 
     Raises:
-        InputError: an unknown runtime, a format it does not open, or a file that is missing or corrupt.
+        InputError: an unknown runtime, a format or a setting it does not take, or a file that is missing or corrupt.
         DeviceError: the runtime or the device is not there.
     """
     if runtime not in RUNTIMES:
@@ -94,10 +105,24 @@ def open_session(
             f"{runtime} opens {' and '.join(formats)}; {opened.folder} holds {opened.format}, which "
             f"{' or '.join(fitting) or 'nothing here'} opens."
         )
+    gpu = {"provider": provider, "io_binding": io_binding, "cuda_graph": cuda_graph, "tf32": tf32}
+    chosen = _check_gpu_settings(gpu, runtime, device)
     session: Session = getattr(_import_runtime(runtime, module), name)(
-        opened, device=device, threads=threads, spinning=spinning
+        opened, device=device, threads=threads, spinning=spinning, **chosen
     )
     return session
+
+
+def _check_gpu_settings(settings: Mapping[str, Any], runtime: str, device: str) -> dict[str, Any]:
+    """Those that are asked for."""
+    taken = () if is_remote(device) else GPU_SETTINGS.get(runtime, ())
+    chosen = {name: value for name, value in settings.items() if value}
+    if wrong := [name for name in chosen if name not in taken]:
+        raise InputError(
+            f"{runtime} on {device} takes no {wrong[0]}; "
+            + (f"of a GPU's settings it takes {', '.join(taken)}." if taken else "leave it out.")
+        )
+    return chosen
 
 
 def import_runtime(runtime: str) -> None:

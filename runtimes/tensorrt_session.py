@@ -37,8 +37,6 @@ class TensorRtSession(LocalSession):
         if device != DEVICE:
             raise InputError(f"There is no device {device!r} for tensorrt; give device='{DEVICE}'.")
         super().__init__(artifact, device)
-        self.gpu_s: float | None = None
-        """Seconds of the last run's kernels alone, between two CUDA events."""
         started = time.perf_counter()
         trt = import_tensorrt(RUNNERS)
         self._cuda: Cudart = open_cudart()

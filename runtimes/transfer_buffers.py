@@ -33,10 +33,17 @@ class TransferBuffers:
         """On the GPU."""
         return self._device[name]
 
-    def send(self, name: str, array: NDArray[Any]) -> None:
-        """Put the copy to the GPU on the stream; the array may be changed at once."""
+    def host_address(self, name: str) -> int:
+        return self._pinned[name]
+
+    def hold(self, name: str, array: NDArray[Any]) -> None:
+        """Copy to the host's buffer alone."""
         array = np.ascontiguousarray(array)
         ctypes.memmove(self._pinned[name], array.ctypes.data, array.nbytes)
+
+    def send(self, name: str, array: NDArray[Any]) -> None:
+        """Put the copy to the GPU on the stream; the array may be changed at once."""
+        self.hold(name, array)
         self._cuda.copy(self._device[name], self._pinned[name], array.nbytes, HOST_TO_DEVICE, self._stream)
 
     def fetch(self, name: str, size: int) -> None:
@@ -50,7 +57,7 @@ class TransferBuffers:
         return array
 
     def close(self) -> None:
-        for name in list(self._sizes):
+        for name in {**self._device, **self._pinned}:  # where memory ran out, one has no other
             self._release(name)
 
     def _release(self, name: str) -> None:

@@ -84,12 +84,14 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
 
 def _figures_table(reports: Sequence[Report], machines: dict[Machine, int]) -> str:
     columns = ["measurement", "machine", "remarks", "runtime", "batch", "p50 ms", "p90 ms", "p99 ms", "CPU p50 ms"]
-    columns += ["samples/s", "load s", "first ms", "runs"]
-    rows = (_figures_row(report, machines[_machine(report)] + 1) for report in reports)
+    has_gpu = any(report.gpu_times_s for report in reports)
+    columns += [*(["GPU p50 ms"] if has_gpu else []), "samples/s", "load s", "first ms", "runs"]
+    rows = (_figures_row(report, machines[_machine(report)] + 1, has_gpu) for report in reports)
     return draw_table(columns, rows, text=(0, 2, 3)) + _memory_and_energy(reports)
 
 
-def _figures_row(report: Report, machine: int) -> list[str]:
+def _figures_row(report: Report, machine: int, has_gpu: bool) -> list[str]:
+    gpu = "-" if report.gpu_p50_s is None else f"{report.gpu_p50_s * 1e3:.3f}"
     return [
         f'<span class="phrase">{escape(report.label)}</span>',
         str(machine),
@@ -100,6 +102,7 @@ def _figures_row(report: Report, machine: int) -> list[str]:
         _interval(report.p90_s, report.p90_interval_s),
         _interval(report.p99_s, report.p99_interval_s),
         f"{report.cpu_p50_s * 1e3:.3f}",
+        *([gpu] if has_gpu else []),
         f"{report.throughput:.1f}",
         f"{report.load_s:.2f}",
         f"{report.first_run_s * 1e3:.2f}",
@@ -169,7 +172,8 @@ def _method() -> str:
         "Paired: the median over blocks of one model's time over the other's, with a 95 % bootstrap interval. With "
         "caution: medians of measurements made at different times, their ratio bounded by both intervals. Not "
         "comparable: models and conditions differ both, or the inputs do.",
-        "Load: opening the model; first: its first run. CPU time is of the whole process, all threads.",
+        "Load: opening the model; first: its first run. CPU time is of the whole process, all threads. GPU: the "
+        "kernels, without copies, between two CUDA events, where the runtime lets them be placed.",
         "Contended: the wall times of single-threaded runs were longer than their CPU times by more than a tenth, or "
         "threads stood in line for cores as long. Throttled: cores were slowed down for heat, or held back by a quota.",
     )

@@ -21,6 +21,7 @@ OF_THE_MOMENT = (
     "versions",
     "jetson",
     "emulated",
+    "gpus",
 )
 """What a device's state tells of one moment, or what is looked at by itself."""
 
@@ -122,6 +123,7 @@ def _conditions(report: Report) -> dict[str, str]:
         **{name: value for name, value in state.model_dump().items() if name not in OF_THE_MOMENT},
         **{f"version of {name}": state.versions[name] for name in state.versions if _takes_part(name, report.runtime)},
         **{f"Jetson {name}": value for name, value in (state.jetson.model_dump() if state.jetson else {}).items()},
+        **({"GPUs": [(gpu.name, gpu.driver, gpu.power_limit_w) for gpu in state.gpus]} if state.gpus else {}),
         **{name: value for name, value in report.settings.items() if name not in OF_THE_MODEL},
     }
     return {name.replace("_", " "): _say(value) for name, value in facts.items()}

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgefold.errors import InputError
+from edgefold.gpu_states import GpuState
 from edgefold.percentiles import percentile, percentile_interval
 from edgefold.staging import staged_file
 
@@ -72,6 +73,8 @@ class DeviceState(BaseModel):
     emulated: bool = False
     """Whether programs run there under emulation, so that their times say nothing."""
     jetson: JetsonState | None = None
+    gpus: tuple[GpuState, ...] = ()
+    """NVIDIA's, where NVML tells of them."""
 
 
 class Memory(BaseModel):
@@ -95,7 +98,7 @@ class Memory(BaseModel):
 
 
 class Power(BaseModel):
-    """A board's power while it idled and while one model ran back to back, as its own monitor gave it."""
+    """A board's or a GPU's power while it idled and while one model ran back to back, as its own monitor gave it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -113,29 +116,47 @@ class Power(BaseModel):
     hottest_c: tuple[float, ...]
     """The hottest sensor at each sample under load."""
 
+    idle_counted_w: float | None = None
+    """Means by an energy counter, where there is one: they come before those of the samples."""
+    load_counted_w: float | None = None
+    held_back_by: tuple[str, ...] = ()
+    """What kept a GPU's clock down under load, as it said itself."""
+
+    @property
+    def mean_idle_w(self) -> float:
+        return fmean(self.idle_w) if self.idle_counted_w is None else self.idle_counted_w
+
+    @property
+    def mean_load_w(self) -> float:
+        return fmean(self.load_w) if self.load_counted_w is None else self.load_counted_w
+
     @property
     def gross_j(self) -> float:
         """Energy of one run, mean P_load * T / N."""
-        return fmean(self.load_w) * self.seconds / self.runs
+        return self.mean_load_w * self.seconds / self.runs
 
     @property
     def net_j(self) -> float:
-        """Energy of one run above what the board takes anyway, (mean P_load - mean P_idle) * T / N."""
-        return (fmean(self.load_w) - fmean(self.idle_w)) * self.seconds / self.runs
+        """Energy of one run above what is taken anyway, (mean P_load - mean P_idle) * T / N."""
+        return (self.mean_load_w - self.mean_idle_w) * self.seconds / self.runs
 
     @property
     def throttled(self) -> bool:
-        """Whether the fastest core's clock fell under load, and stayed lower: the last quarter against the first."""
-        quarter = len(self.cpu_mhz) // 4
-        if not quarter:
-            return False
-        return median(self.cpu_mhz[-quarter:]) < THROTTLED_BELOW * median(self.cpu_mhz[:quarter])
+        """Whether a GPU said that it was held back; or whether the clock fell under load, and stayed lower: the last
+        quarter against the first, of the fastest core, or of the GPU where no core is told.
+        """
+        clocks = self.cpu_mhz or self.gpu_mhz
+        quarter = len(clocks) // 4
+        fell = bool(quarter) and median(clocks[-quarter:]) < THROTTLED_BELOW * median(clocks[:quarter])
+        return fell or bool(self.held_back_by)
 
     def __str__(self) -> str:
+        cause = f"held back by {', '.join(self.held_back_by)}" if self.held_back_by else "the clock fell under load"
+        counted = ", by its energy counter" if self.load_counted_w is not None else ""
         return (
-            f"{self.gross_j * 1e3:.2f} mJ a run, {self.net_j * 1e3:.2f} mJ above idle ({fmean(self.load_w):.2f} W "
-            f"under load, {fmean(self.idle_w):.2f} W idle, {' + '.join(self.rails)}, {len(self.load_w)} samples in "
-            f"{self.seconds:.1f} s){', THROTTLED: the clock fell under load' if self.throttled else ''}"
+            f"{self.gross_j * 1e3:.2f} mJ a run, {self.net_j * 1e3:.2f} mJ above idle ({self.mean_load_w:.2f} W under "
+            f"load, {self.mean_idle_w:.2f} W idle, {' + '.join(self.rails)}{counted}, {len(self.load_w)} samples in "
+            f"{self.seconds:.1f} s){f', THROTTLED: {cause}' if self.throttled else ''}"
         )
 
 
@@ -160,6 +181,8 @@ class Report(BaseModel):
     """CPU time of this process, all threads, during each run."""
     blocks: tuple[int, ...]
     """Which interleaved block each run belongs to; reports measured together share their block numbers."""
+    gpu_times_s: tuple[float, ...] = ()
+    """Of each run the kernels alone, by CUDA events, without copies; empty where nothing tells it."""
     concurrency: int = Field(1, ge=1)
     """Sessions that ran at the same time, each in a thread of its own; CPU times are then those of that thread."""
     waited_s: float | None = None
@@ -181,6 +204,8 @@ class Report(BaseModel):
         runs, cpu, blocks = len(self.times_s), len(self.cpu_times_s), len(self.blocks)
         if not runs == cpu == blocks:
             raise ValueError(f"{runs} wall times, {cpu} CPU times and {blocks} block numbers; each run has one of each")
+        if len(self.gpu_times_s) not in (0, runs):
+            raise ValueError(f"{len(self.gpu_times_s)} GPU times of {runs} runs; give one of each run, or none")
         return self
 
     @property
@@ -204,6 +229,11 @@ class Report(BaseModel):
     @property
     def cpu_p50_s(self) -> float:
         return percentile(self.cpu_times_s, 50)
+
+    @property
+    def gpu_p50_s(self) -> float | None:
+        """None where nothing told how long the kernels took."""
+        return percentile(self.gpu_times_s, 50) if self.gpu_times_s else None
 
     def p50_of(self, basis: Basis) -> float:
         return percentile(self.cpu_times_s if basis == "cpu" else self.times_s, 50)
@@ -272,6 +302,7 @@ class Report(BaseModel):
             "p90_interval_s": self.p90_interval_s,
             "p99_interval_s": self.p99_interval_s,
             "cpu_p50_s": self.cpu_p50_s,
+            "gpu_p50_s": self.gpu_p50_s,
             "throughput": self.throughput,
             "contended": self.contended,
             "peak_memory_bytes": self.memory.model_bytes if self.memory else None,
@@ -293,6 +324,11 @@ class Report(BaseModel):
                 f"{len(self.times_s)} runs after {self.warmup_runs} of warm-up",
                 f"  threads {self.settings.get('threads')}, spinning {self.settings.get('spinning')}, "
                 f"contended: {_said(self.contended)}",
+                *(
+                    [f"  GPU p50 {self.gpu_p50_s * 1e3:.3f} ms, the kernels alone"]
+                    if self.gpu_p50_s is not None
+                    else []
+                ),
                 *(["  THROTTLED: cores were slowed down for heat, or held back by a quota"] if self.throttled else []),
                 *([f"  memory {self.memory}"] if self.memory else []),
                 *([f"  energy {self.power}"] if self.power else []),

@@ -83,7 +83,7 @@ class FakeCuda:
         self.enqueue(_number(stream), lambda: ctypes.memmove(to, source, size) and None)
         return 0
 
-    def _cudaStreamCreate(self, out: Any) -> None:
+    def _cudaStreamCreateWithFlags(self, out: Any, flags: Any) -> None:
         out._obj.value = next(self._handles)
         self.streams[out._obj.value] = []
 

@@ -33,6 +33,7 @@ ALLOWED = {
         "edgefold.artifacts",
         "edgefold.reports",
         "edgefold.errors",
+        "edgefold.gpu_states",
         "edgefold.staging",
         "edgefold.tensorrt_modules",
     ),
@@ -96,6 +97,7 @@ WITHOUT_TORCH = (
     "data_files",
     "errors",
     "gate_settings",
+    "gpu_states",
     "image_data",
     "mask_steps",
     "nvidia_driver",
@@ -127,6 +129,8 @@ WITH_TORCH = (
     "tokenizers",
 )
 """The work behind commands of sdk/cli/ that need torch or transformers; commands import it inside their functions."""
+BASELINES = ("edgefold.runtimes.torch_baseline",)
+"""The modules of the runtimes that may import torch: it is what the others are compared with."""
 
 
 def modules() -> dict[str, Path]:
@@ -176,7 +180,8 @@ def test_no_file_imports_by_the_name_of_a_folder(module: str) -> None:
 
 @pytest.mark.parametrize("module", [name for name in MODULES if package_of(name).startswith("edgefold.runtimes")])
 def test_runtimes_never_import_what_trains_or_exports(module: str) -> None:
-    assert {name.split(".")[0] for name in imported(MODULES[module])}.isdisjoint({"torch", "transformers", "onnx"})
+    heavy = {"transformers", "onnx"} | (set() if module in BASELINES else {"torch"})
+    assert {name.split(".")[0] for name in imported(MODULES[module])}.isdisjoint(heavy)
 
 
 OPTIONAL = {"edgefold.runtimes.loadgen": "mlperf_loadgen"}
@@ -185,7 +190,7 @@ OPTIONAL = {"edgefold.runtimes.loadgen": "mlperf_loadgen"}
 
 def light_modules() -> list[str]:
     whole = [name for name in MODULES if package_of(name).startswith(("edgefold.cli", "edgefold.runtimes"))]
-    left_out = {f"edgefold.cli.{name}" for name in ("__main__", *WITH_TORCH)}
+    left_out = {f"edgefold.cli.{name}" for name in ("__main__", *WITH_TORCH)} | set(BASELINES)
     left_out |= {name for name, package in OPTIONAL.items() if find_spec(package) is None}
     return ["edgefold", *(f"edgefold.{name}" for name in WITHOUT_TORCH), *(n for n in whole if n not in left_out)]
 

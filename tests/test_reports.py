@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_reports import STATE, make_report
+from pydantic import ValidationError
 
 from edgefold.errors import InputError
 from edgefold.ratios import Ratio, paired_ratio
@@ -261,3 +262,12 @@ def test_a_ratio_of_few_blocks_is_told_from_one_by_chance_only(blocks: int, is_c
 )
 def test_the_text_says_whether_the_core_was_shared(fields: dict[str, Any], said: str) -> None:
     assert said in str(make_report([1.0], **fields))
+
+
+def test_gpu_times_are_of_every_run_or_of_none(make_report: Callable[..., Report]) -> None:
+    told = make_report([3e-3, 4e-3, 5e-3], gpu_times_s=(1e-3, 2e-3, 3e-3))
+    assert (told.gpu_p50_s, told.summary()["gpu_p50_s"]) == (2e-3, 2e-3)
+    assert "GPU p50 2.000 ms, the kernels alone" in str(told)
+    assert make_report().gpu_p50_s is None
+    with pytest.raises(ValidationError, match="2 GPU times of 3 runs; give one of each run, or none"):
+        make_report([3e-3, 4e-3, 5e-3], gpu_times_s=(1e-3, 2e-3))

@@ -3,7 +3,9 @@
 The tests marked `tensorrt` build and run on a real GPU.
 """
 
+import json
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ import pytest
 from fake_cuda import FakeCuda
 from fake_tensorrt import make_tensorrt
 from tiny_graphs import conv_net, decoder, encoder, save_as_artifact
+from typer.testing import CliRunner
 
 from edgefold.artifacts import Artifact, load_artifact
+from edgefold.cli.application import app
 from edgefold.errors import DeviceError, InputError
 from edgefold.exporters import build_engine
 from edgefold.exporters.tensorrt import building, engines
-from edgefold.nvidia_driver import Gpu
+from edgefold.nvidia_driver import Gpu, read_gpu
 from edgefold.runtimes import example_inputs, open_session, tensorrt_session
 from edgefold.runtimes.cudart import Cudart
 from edgefold.runtimes.tensorrt_session import TensorRtSession
@@ -231,7 +235,23 @@ def test_open_session_finds_it(machine: Machine) -> None:
         open_session(built)
 
 
+def test_bench_measures_an_engine(machine: Machine) -> None:
+    """By the same command as an ONNX artifact, with the kernels' time beside the host's."""
+    built = machine.build(conv_net(), {"batch": (1, 1, 2)})
+    settings = ["--runtime", "tensorrt", "--device", "cuda", "--cuda-graph", "--seconds", "0.02"]
+    done = CliRunner().invoke(app, ["bench", str(built.folder), *settings, "--energy-seconds", "0", "--json"])
+    assert done.exit_code == 0, done.output
+    (report,) = json.loads(done.output)["reports"]
+    assert report["settings"]["cuda_graph"]
+    assert machine.cuda.launches > 0
+    assert 0 < report["gpu_p50_s"] < report["p50_s"]
+    assert len(report["gpu_times_s"]) == len(report["times_s"])
+
+
 @pytest.mark.tensorrt
+@pytest.mark.skipif(
+    read_gpu() is None or not any(map(find_spec, ("tensorrt", "tensorrt_bindings"))), reason="no GPU with TensorRT here"
+)
 @pytest.mark.parametrize("cuda_graph", [False, True])
 @pytest.mark.parametrize(("kind", "quantized"), [(np.float32, False), (np.float16, False), (np.float32, True)])
 def test_a_real_gpu_computes_what_onnx_runtime_computes(

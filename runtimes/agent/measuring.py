@@ -27,6 +27,8 @@ class Record:
     times_s: list[float] = field(default_factory=list)
     cpu_times_s: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
+    gpu_times_s: list[float] = field(default_factory=list)
+    """Of the kernels alone; empty where nothing tells it."""
 
 
 def measure_in_turns(
@@ -36,6 +38,7 @@ def measure_in_turns(
     min_duration_s: float,
     min_runs: int,
     block_s: float,
+    gpu_times: Mapping[str, Callable[[], float | None]] | None = None,
 ) -> dict[str, Record]:
     """Warm each model up, then measure all in short blocks in turn, the order reversed from block to block.
 
@@ -45,12 +48,14 @@ def measure_in_turns(
         min_duration_s: measure each for at least this long,
         min_runs: and at least this many runs.
         block_s: a model's share of one round, at least one run.
+        gpu_times: label -> what tells how many seconds of the last run its kernels took.
     """
+    gpu_times = gpu_times or {}
     records = {label: warm_up(run, warmup_s) for label, run in runs.items()}
     block, order = 0, list(runs)
     while any(is_short(record, min_duration_s, min_runs) for record in records.values()):
         for label in order:
-            _run_block(runs[label], records[label], block, block_s)
+            _run_block(runs[label], records[label], block, block_s, gpu_times.get(label))
         order.reverse()
         block += 1
     return records
@@ -60,7 +65,13 @@ def is_short(record: Record, min_duration_s: float, min_runs: int) -> bool:
     return len(record.times_s) < min_runs or sum(record.times_s) < min_duration_s
 
 
-def _run_block(run: Callable[[], object], record: Record, block: int, block_s: float) -> None:
+def _run_block(
+    run: Callable[[], object],
+    record: Record,
+    block: int,
+    block_s: float,
+    gpu_time: Callable[[], float | None] | None,
+) -> None:
     """CPU time is read once a run, from the end of one to that of the next: it is a system call, in which Linux likes
     to take the core away, and what runs after that finds its cache cold.
     """
@@ -74,6 +85,8 @@ def _run_block(run: Callable[[], object], record: Record, block: int, block_s: f
         record.times_s.append(ended - started)
         record.cpu_times_s.append(cpu - earlier)
         record.blocks.append(block)
+        if gpu_time is not None and (kernels_s := gpu_time()) is not None:
+            record.gpu_times_s.append(kernels_s)
     add_waiting(record, waited_s)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -11,38 +13,99 @@ import onnxruntime
 from edgefold.runtimes.agent.refusals import Refused
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+GPU_PROVIDERS = {
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
+}
+"""What may compute on the device "cuda", by the names that `provider` takes."""
+HOW_TO_GET = {
+    "CUDAExecutionProvider": "pip install onnxruntime-gpu in place of onnxruntime",
+    "TensorrtExecutionProvider": "pip install onnxruntime-gpu in place of onnxruntime, and TensorRT 10 beside it",
+    "NvTensorRTRTXExecutionProvider": "it takes a build of onnxruntime for TensorRT-RTX",
+}
 HEAVY = {"Attention", "Conv", "ConvInteger", "Gemm", "MatMul", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
 """Operators that decide the time of a run; shapes and indices are computed on the CPU by design."""
+SHARED = ("device_id", "user_compute_stream")
+"""Options of a GPU's providers that all of one session must have alike."""
 
 
-def open_onnx(path: str, label: str, *, device: str, threads: int, spinning: bool) -> Any:
+def open_onnx(
+    path: str,
+    label: str,
+    *,
+    device: str,
+    threads: int,
+    spinning: bool,
+    provider: str | None = None,
+    gpu_options: Mapping[str, str] | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Any:
     """An InferenceSession on `device`.
+
+    Args:
+        provider: of a GPU, one of `GPU_PROVIDERS`; "cuda" by default.
+        gpu_options: of that provider.
+        sizes: of named dimensions, for which alone the graph is then folded.
 
     Raises:
         Refused: an unknown device, a file that is no model, or a provider that is missing or would not do the work.
     """
+    name = find_provider(device, provider)
+    if name == PROVIDERS["cpu"]:
+        chosen: list[Any] = [name]
+    else:
+        preload_gpu_libraries()
+        chosen = [(name, dict(gpu_options or {}))]
+        if name != PROVIDERS["cuda"]:  # what is not for it, as sizes and indices, stays on the GPU
+            shared = {key: value for key, value in (gpu_options or {}).items() if key in SHARED}
+            chosen.append((PROVIDERS["cuda"], shared))
+    try:
+        settings = _options(threads, spinning, sizes or {})
+        session = onnxruntime.InferenceSession(path, settings, providers=chosen, enable_fallback=0)
+    except Exception as error:  # onnxruntime's own classes share no base
+        kind, where = ("input", "") if device == "cpu" else ("device", f" on {name}")
+        raise Refused(kind, f"onnxruntime cannot open {path}{where}: {first_line(error)}") from error
+    if session.get_providers()[0] != name:
+        raise Refused(
+            "device",
+            f"onnxruntime fell back from {name} to {session.get_providers()[0]}; check the driver and the libraries of "
+            "CUDA, cuDNN and TensorRT that it needs (edgefold doctor), or use device='cpu'.",
+        )
+    _refuse_partial_fall_back(label, _placement(session), name)
+    return session
+
+
+def find_provider(device: str, provider: str | None = None) -> str:
+    """The execution provider by onnxruntime's name, which this onnxruntime has.
+
+    Raises:
+        Refused: an unknown device or provider, or one that this onnxruntime was built without.
+    """
     if device not in PROVIDERS:
         raise Refused("input", f"There is no device {device!r} for onnxruntime; choose one of {', '.join(PROVIDERS)}.")
-    provider = PROVIDERS[device]
+    if provider is not None and (device == "cpu" or provider not in GPU_PROVIDERS):
+        raise Refused(
+            "input",
+            f"provider={provider!r} on {device} is not known; on cuda choose one of {', '.join(GPU_PROVIDERS)}, on cpu "
+            "leave it out.",
+        )
+    name = GPU_PROVIDERS[provider] if provider else PROVIDERS[device]
     available = onnxruntime.get_available_providers()
-    if provider not in available:
+    if name not in available:
         raise Refused(
             "device",
-            f"This onnxruntime has no {provider} (it has {', '.join(available)}); install onnxruntime-gpu for CUDA, "
+            f"This onnxruntime has no {name} (it has {', '.join(available)}); {HOW_TO_GET.get(name, 'reinstall it')}, "
             "or use device='cpu'.",
         )
-    try:
-        session = onnxruntime.InferenceSession(path, _options(threads, spinning), providers=[provider])
-    except Exception as error:  # onnxruntime's own classes share no base
-        raise Refused("input", f"onnxruntime cannot open {path}: {first_line(error)}") from error
-    if session.get_providers()[0] != provider:
-        raise Refused(
-            "device",
-            f"onnxruntime fell back from {provider} to {session.get_providers()[0]}; check the driver and CUDA "
-            "libraries, or use device='cpu'.",
-        )
-    _refuse_partial_fall_back(label, _placement(session), provider)
-    return session
+    return name
+
+
+def preload_gpu_libraries() -> None:
+    """Load CUDA and cuDNN from NVIDIA's Python packages, where onnxruntime knows how; else the system's are found."""
+    if hasattr(onnxruntime, "preload_dlls"):  # since 1.21
+        with contextlib.redirect_stdout(io.StringIO()):  # what is missing is told when the session is opened
+            onnxruntime.preload_dlls()
 
 
 def describe_onnx(session: Any, *, threads: int, spinning: bool) -> dict[str, Any]:
@@ -62,13 +125,15 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _options(threads: int, spinning: bool) -> Any:
+def _options(threads: int, spinning: bool, sizes: Mapping[str, int]) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised; said once is enough
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    for name, size in sizes.items():
+        options.add_free_dimension_override_by_name(name, size)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
 

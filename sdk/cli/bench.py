@@ -44,6 +44,19 @@ def bench_artifact(
         bool, typer.Option("--loadgen", help="Let MLCommons' LoadGen run that scenario as well, and say what it found.")
     ] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Measure the peak memory of each artifact as well.")] = False,
+    provider: Annotated[
+        Literal["cuda", "tensorrt", "tensorrt-rtx"] | None,
+        typer.Option(help="What of onnxruntime computes on cuda; its CUDA provider by default."),
+    ] = None,
+    io_binding: Annotated[
+        bool, typer.Option("--io-binding", help="On cuda with onnxruntime: inputs and outputs stay bound on the GPU.")
+    ] = False,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="On cuda: launch a run's kernels as one graph.")
+    ] = False,
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="On cuda with onnxruntime: allow TF32 in float32 products.")
+    ] = False,
     sequence: Annotated[int, typer.Option(min=1, help="Tokens of one sample.")] = 128,
     past: Annotated[int, typer.Option(min=0, help="Tokens read before, of a model with a cache.")] = 0,
     part: Annotated[
@@ -51,7 +64,7 @@ def bench_artifact(
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.01, help="Least time to measure each artifact for.")] = 5.0,
     energy_seconds: Annotated[
-        float, typer.Option(min=0.0, help="Length of the windows in which a Jetson's power is read; 0 for none.")
+        float, typer.Option(min=0.0, help="Length of the windows in which a Jetson's or GPU's power is read; 0: none.")
     ] = 10.0,
     out: Annotated[Path | None, typer.Option(help="JSON file for the reports, with every raw time.")] = None,
 ) -> Answer:
@@ -72,6 +85,10 @@ def bench_artifact(
         "cores": bound,
         "memory": memory,
         "min_duration_s": seconds,
+        "provider": provider,
+        "io_binding": io_binding,
+        "cuda_graph": cuda_graph,
+        "tf32": tf32,
     }
     inputs = Inputs(sizes, sequence, past, part)
     return measure(folders, settings, inputs, scenario=scenario, loadgen=loadgen, out=out)

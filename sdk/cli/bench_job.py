@@ -15,6 +15,8 @@ from edgefold.runtimes import benchmark_artifacts, example_inputs, open_session
 
 IN_FORCE = "inference_precision"
 """The setting in which a runtime that may choose says what floats are really computed in."""
+OPENING = ("runtime", "device", "threads", "provider", "io_binding", "cuda_graph", "tf32")
+"""The settings with which a session is opened."""
 Figures = list[tuple[int, list[Report], Ratio | None]]
 """Of each batch size: the reports, and how many times faster the first is than the second."""
 
@@ -140,7 +142,7 @@ def _run_loadgen(
     """LoadGen on each artifact: on the first batch size, or on the one that was best."""
     from edgefold.runtimes.loadgen import run_loadgen
 
-    opening = {name: settings[name] for name in ("runtime", "device", "threads")}
+    opening = {name: settings[name] for name in OPENING if name in settings}
     found = {}
     for label, artifact in artifacts.items():
         batch = _best(figures)[label].batch_size if scenario == "offline" else inputs.batches[0]
@@ -152,20 +154,46 @@ def _run_loadgen(
 
 def _table(figures: Figures, artifacts: Mapping[str, Artifact], title: str) -> Any:
     columns = ["artifact", "precision", "MB", "batch"]
-    columns += ["p50 ms", "p90 ms", "p99 ms", "CPU p50 ms", "samples/s", "load s", "first ms", "runs"]
     every = [report for _, reports, _ in figures for report in reports]
+    columns += [
+        "p50 ms",
+        "p90 ms",
+        "p99 ms",
+        "CPU p50 ms",
+        *_gpu_column(every),
+        "samples/s",
+        "load s",
+        "first ms",
+        "runs",
+    ]
     first = every[0]
     together = f", {first.concurrency} at a time" if first.concurrency > 1 else ""
     computed = f", computed in {first.settings[IN_FORCE]}" if IN_FORCE in first.settings else ""
     return make_table(
-        f"{title}, {first.runtime} on {first.where}, {first.settings['threads']} thread(s){together}{computed}",
+        f"{title}, {first.runtime} on {first.where}{_variant(first)}, {first.settings['threads']} "
+        f"thread(s){together}{computed}",
         columns,
-        [_row(report, artifacts[report.label]) for report in every],
+        [_row(report, artifacts[report.label], bool(_gpu_column(every))) for report in every],
     )
 
 
-def _row(report: Report, artifact: Artifact) -> Sequence[object]:
-    times = (report.p50_s, report.p90_s, report.p99_s, report.cpu_p50_s)
+def _gpu_column(reports: Sequence[Report]) -> list[str]:
+    """Where anything tells how long the kernels took."""
+    return ["GPU p50 ms"] if any(report.gpu_times_s for report in reports) else []
+
+
+def _variant(report: Report) -> str:
+    """How a GPU was used: times of different variants are not those of one thing."""
+    settings = report.settings
+    parts = [f"{settings['provider']} provider"] if "provider" in settings else []
+    parts += ["IO binding"] if settings.get("io_binding") == "device" else []
+    parts += ["CUDA graph"] if settings.get("cuda_graph") else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _row(report: Report, artifact: Artifact, has_gpu: bool) -> Sequence[object]:
+    times = [report.p50_s, report.p90_s, report.p99_s, report.cpu_p50_s]
+    times += [report.gpu_p50_s] if has_gpu else []
     return (
         report.label,
         report.precision,

@@ -11,6 +11,7 @@ from typing import Any
 from edgefold.cli.answers import Answer
 from edgefold.cli.device_examination import examine_device
 from edgefold.cli.findings import Finding, describe_processor
+from edgefold.cli.gpu_findings import examine_gpus
 from edgefold.cli.tables import make_table
 from edgefold.cli.tensorrt_findings import examine_nvidia
 from edgefold.errors import DeviceError
@@ -45,7 +46,8 @@ def examine(devices: Sequence[str] = (), clear: bool = False) -> Answer:
         devices: addresses to look at beside this machine.
         clear: whether to empty what earlier runs left in the stores of those devices.
     """
-    here = [_python(), *_packages(), *_onnxruntime(), *examine_nvidia(), *describe_processor(read_device_state())]
+    here = [_python(), *_packages(), *_onnxruntime(), *examine_nvidia(), *examine_gpus()]
+    here += describe_processor(read_device_state())
     there = {device: examine_device(device, clear) for device in devices}
     document: dict[str, Any] = {"findings": _listed(here)}
     if devices:
