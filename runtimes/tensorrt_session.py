@@ -2,8 +2,8 @@
 
 One path for TensorRT 8.5 to 11 and TensorRT-RTX (`set_tensor_address`, `execute_async_v3`); TensorRT 8 takes int64 as
 int32, so arrays are cast to what the engine has. What has been run: all of it against a double of TensorRT and of
-libcudart that computes, in tests/test_tensorrt_session.py. What has not: a GPU, for which there are tests marked
-`tensorrt`.
+libcudart that computes, in tests/test_tensorrt_session.py; and on an H200 the refusal of TensorRT-RTX 1.7, which does
+not serve its compute capability 9.0. What has not: an engine on a GPU, for which there are tests marked `tensorrt`.
 """
 
 import time
@@ -19,6 +19,7 @@ from edgefold.runtimes.cudart import Cudart, open_cudart
 from edgefold.runtimes.engine_tensors import EngineTensors, Shape
 from edgefold.runtimes.local_sessions import LocalSession
 from edgefold.runtimes.sessions import Arrays
+from edgefold.runtimes.tensorrt_messages import listen
 from edgefold.runtimes.transfer_buffers import TransferBuffers
 from edgefold.tensorrt_modules import RUNNERS, describe, import_tensorrt
 
@@ -148,14 +149,18 @@ class TensorRtSession(LocalSession):
 
 
 def _open_engine(trt: Any, artifact: Artifact) -> Any:
-    engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(artifact.model_path.read_bytes())
+    messages = listen(trt)
+    messages.take()
+    engine = trt.Runtime(messages.logger).deserialize_cuda_engine(artifact.model_path.read_bytes())
     if engine is None:
+        reason = messages.take()
         facts = artifact.lineage.get("engine") or {}
         built: dict[str, Any] = next(iter(facts.values()), {})
         raise DeviceError(
             f"{describe(trt)} cannot open {artifact.model_path}, which was built with "
-            f"{built.get('tensorrt', artifact.target)} on {built.get('gpu') or 'no GPU'}; an engine runs where it was "
-            "built: build it here from its ONNX artifact (edgefold export ARTIFACT --format tensorrt)."
+            f"{built.get('tensorrt', artifact.target)} on {built.get('gpu') or 'no GPU'}"
+            f"{f' ({reason})' if reason else ''}; an engine runs on the GPU and the release that it was built for: "
+            "build it here from its ONNX artifact (edgefold export ARTIFACT --format tensorrt), if they serve this GPU."
         )
     return engine
 

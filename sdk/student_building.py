@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from edgefold.students import MODES, Structure, Student
 
 STARTS = ("sequential", "pca")
 IMPORTANCES = ("energy", "elimination")
+CPU = torch.device("cpu")
 
 
 def build_student(
@@ -48,7 +50,9 @@ def build_student(
     previous: Student | None = None,
     gates: Gates | None = None,
 ) -> Student:
-    """Copy the teacher under a plan, on its device; the teacher is not modified.
+    """Copy the teacher under a plan, to its device; the teacher is not modified.
+
+    What a student starts from is computed on the CPU, of a copy where the teacher is elsewhere.
 
     Args:
         inputs: example keyword tensors of forward, at least 2 rows.
@@ -85,8 +89,12 @@ def build_student(
     masking = masking_steps(plan, mode)
     check_gates(gates, masking)
     check_inputs(inputs)
-    device = device_of(teacher)
-    inputs, batches = placed(inputs, device), [placed(batch, device) for batch in calibration]
+    if (device := device_of(teacher)).type not in (CPU.type, "meta"):
+        near = [placed(batch, CPU) for batch in (inputs, *calibration)]
+        how: Any = {"start": start, "importance": importance, "progress": progress, "previous": previous}
+        made = build_student(copy.deepcopy(teacher).to(CPU), plan, near[0], near[1:], mode, **how, gates=gates)
+        return made.to(device)
+    batches = list(calibration)
     reduced = restructure(teacher, plan, inputs)
     teacher_graph = graph
     if graph is None or reduced.module is not teacher:
@@ -129,7 +137,7 @@ def build_student(
             )
             _load(resized.module, refitted)
     masks = start_masks(resized.module, student_graph, masked, batches)
-    made = make_gates(resized.module, student_graph, inputs, gates) if gates is not None else None
+    gated = make_gates(resized.module, student_graph, inputs, gates) if gates is not None else None
     steps = [step for step in plan.steps if isinstance(step, Bottleneck)]
     structure = Structure(
         plan,
@@ -143,7 +151,7 @@ def build_student(
         resized.is_graph,
     )
     finder = MatchFinder(graph, resized.module, reduced, plain.scales)
-    student = Student(resized.module, structure, plain, finder.hidden(), mode, masks, inputs, made)
+    student = Student(resized.module, structure, plain, finder.hidden(), mode, masks, inputs, gated)
     student.entrance, student.attentions = finder.entrance(), finder.attentions(plain.maps)
     return student.train(teacher.training)
 

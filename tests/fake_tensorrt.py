@@ -151,7 +151,7 @@ def make_tensorrt(name: str, cuda: FakeCuda | None = None, end: str = "") -> Mod
     release = Release(name, cuda)
     module: Any = ModuleType("fake_tensorrt_rtx" if release.is_rtx else "fake_tensorrt")
     module.__version__ = f"{release.name}.0"
-    module.Logger, module.DataType = Logger, DataType
+    module.Logger, module.ILogger, module.DataType = Logger, Logger, DataType
     module.LayerInformationFormat = enum.Enum("LayerInformationFormat", ["ONELINE", "JSON"])
     module.ProfilingVerbosity = SimpleNamespace(DETAILED="DETAILED")
     module.MemoryPoolType = SimpleNamespace(WORKSPACE="WORKSPACE")

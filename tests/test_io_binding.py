@@ -183,7 +183,10 @@ def test_a_gpu_that_onnxruntime_cannot_use_is_the_device_s_fault(machine: Machin
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
     for settings in ({}, {"io_binding": True}):
-        with pytest.raises(DeviceError, match=r"cannot open .* on CUDAExecutionProvider: CUDA failure 35: .*cient$"):
+        with pytest.raises(
+            DeviceError,
+            match=r"cannot open .* on CUDAExecutionProvider, for which pip install .*: CUDA failure 35: .*cient$",
+        ):
             machine.open(**settings)
 
 

@@ -198,7 +198,10 @@ def test_an_engine_of_another_tensorrt_is_told(machine: Machine) -> None:
     with pytest.raises(DeviceError) as refused:
         machine.open(built)
     assert "TensorRT 11.4.0 cannot open" in str(refused.value)
-    assert "was built with TensorRT 10.3.0 on Orin; an engine runs where it was built" in str(refused.value)
+    assert (
+        "was built with TensorRT 10.3.0 on Orin (The engine plan file is of 10.3, not 11.4); an engine runs on the GPU "
+        "and the release that it was built for"
+    ) in str(refused.value)
 
 
 def test_an_engine_that_is_not_the_artifact_s(machine: Machine) -> None:

@@ -64,8 +64,10 @@ def open_onnx(
         settings = _options(threads, spinning, sizes or {})
         session = onnxruntime.InferenceSession(path, settings, providers=chosen, enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes share no base
-        kind, where = ("input", "") if device == "cpu" else ("device", f" on {name}")
-        raise Refused(kind, f"onnxruntime cannot open {path}{where}: {first_line(error)}") from error
+        told = f"onnxruntime cannot open {path}"
+        if device == "cpu":
+            raise Refused("input", f"{told}: {first_line(error)}") from error
+        raise Refused("device", f"{told} on {name}, for which {HOW_TO_GET[name]}: {first_line(error)}") from error
     if session.get_providers()[0] != name:
         raise Refused(
             "device",
