@@ -31,6 +31,8 @@ def in_short(recipe: Recipe, job: Path) -> dict[str, Any]:
                 step[kind]["size"] = TINY[step[kind]["dimension"]]
         if "low_rank" in step:
             step["low_rank"]["rank"] = 4
+        if "keep" in step.get("drop_layers", {}):
+            step["drop_layers"]["keep"] = [1]
         if "share_layers" in step:
             step["share_layers"]["groups"] = 1
     data = {split: str(job / f"{split}.csv") for split in ("train", "validation", "test")}
