@@ -157,8 +157,9 @@ def _table(figures: Figures, artifacts: Mapping[str, Artifact], title: str) -> A
     first = every[0]
     together = f", {first.concurrency} at a time" if first.concurrency > 1 else ""
     computed = f", computed in {first.settings[IN_FORCE]}" if IN_FORCE in first.settings else ""
+    runtimes = " and ".join(dict.fromkeys(report.runtime for report in every))
     return make_table(
-        f"{title}, {first.runtime} on {first.where}, {first.settings['threads']} thread(s){together}{computed}",
+        f"{title}, {runtimes} on {first.where}, {first.settings['threads']} thread(s){together}{computed}",
         columns,
         [_row(report, artifacts[report.label]) for report in every],
     )
