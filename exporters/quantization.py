@@ -2,7 +2,8 @@
 
 Weights of MatMul, Gemm and Conv are quantized per output channel, their activations per tensor; products of two
 activations (attention) and the outputs of MatMul and Gemm stay in floating point, because quantizing those cost the
-most accuracy. Look-up tables are held in int8 per column and dequantized after the look-up.
+most accuracy. Look-up tables are held in int8 per column and dequantized after the look-up. For OpenVINO it is NNCF
+that quantizes (`openvino_quantization`).
 """
 
 import logging
@@ -21,6 +22,7 @@ from edgefold.errors import InputError
 from edgefold.exporters.calibration_batches import Batch, CalibrationBatches
 from edgefold.exporters.model_files import load_model
 from edgefold.exporters.targets import Target, find_target
+from edgefold.openvino_modules import can_quantize
 
 Quantization = Literal["static", "dynamic"]
 METHODS = ("static", "dynamic")
@@ -33,7 +35,8 @@ SMALL_TABLE = 2**16
 
 
 def check_quantization(method: str, target: str, calibration: object) -> None:
-    """Refuse early an unknown method or target, one with the other, and static quantization without calibration.
+    """Refuse early an unknown method or target, one with the other, static quantization without calibration, and
+    int8 for OpenVINO where NNCF is missing.
 
     Raises:
         InputError: what came and what is allowed.
@@ -44,10 +47,22 @@ def check_quantization(method: str, target: str, calibration: object) -> None:
         raise InputError(
             f"{target} reads no int8 with scales found at run time (DynamicQuantizeLinear); use quantization='static'."
         )
+    if find_target(target).is_openvino:
+        _check_openvino(target, method)
     if method == "static" and calibration is None:
         raise InputError(
             "Static int8 needs calibration=batches (a hundred real samples), or use quantization='dynamic'."
         )
+
+
+def _check_openvino(target: str, method: str) -> None:
+    if method == "dynamic":
+        raise InputError(
+            f"{target} computes int8 with scales found at run time slower than fp32; use quantization='static', or for "
+            "a model that generates text weight-int8 or int4."
+        )
+    if not can_quantize():
+        raise InputError(f"int8 for {target} is made by NNCF, which is not here: pip install 'edgefold[openvino-int8]'")
 
 
 def quantize_model(
@@ -72,7 +87,11 @@ def quantize_model(
     encoding = find_target(target)
     quantized = path.with_name(f"{path.stem}.quantized{path.suffix}")
     with without_advice():
-        if method == "static":
+        if encoding.is_openvino:
+            from edgefold.exporters.openvino_quantization import quantize_for_openvino  # nncf is an extra
+
+            quantize_for_openvino(path, quantized, batches, left_out)
+        elif method == "static":
             _quantize_static(path, quantized, nodes, encoding, CalibrationBatches(batches, model))
         else:
             _quantize_dynamic(path, quantized, nodes, encoding)

@@ -26,12 +26,15 @@ class Target:
     opset: int = NEWEST_OPSET
     """The newest that it reads."""
     is_tensorrt: bool = False
+    is_openvino: bool = False
+    """Its int8 is made by NNCF."""
 
 
 TARGETS = {
     "cpu-x86": Target(unsigned=True, weight_bits=7),
     "cpu-x86-vnni": Target(unsigned=True),
     "cpu-arm": Target(),
+    "openvino": Target(is_openvino=True),
     "tensorrt": Target(is_tensorrt=True),
     "tensorrt-8.5": Target(is_tensorrt=True, opset=16),
     "tensorrt-8.6": Target(is_tensorrt=True, opset=17),

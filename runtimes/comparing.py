@@ -26,7 +26,7 @@ def benchmark_artifacts(
     inputs: Mapping[str, NDArray[Any]],
     *,
     device: str = "cpu",
-    runtime: str = "onnxruntime",
+    runtime: str | None = None,
     threads: int = 1,
     spinning: bool = False,
     warmup_s: float = 0.2,
@@ -48,6 +48,7 @@ def benchmark_artifacts(
         artifacts: label -> artifact.
         device: "cpu" or "cuda" of this machine, or ssh://user@host[:port] for the CPU of another, which needs python3
             and onnxruntime and nothing of ours.
+        runtime: of all; else of each the one that it is for, as `open_session` takes it.
         energy_s: on a Jetson or an NVIDIA GPU (by nvidia-ml-py), how long it idles and then runs each artifact alone
             while its power is read; 0 for not.
         concurrency: sessions of each artifact that run at the same time, on this machine; see `benchmark_concurrently`.
@@ -65,7 +66,7 @@ def benchmark_artifacts(
     if is_remote(device):
         if concurrency != 1 or memory or cores:
             raise InputError(f"Concurrency, memory and cores are for this machine only; {device} is another.")
-        if runtime != "onnxruntime":
+        if runtime not in (None, "onnxruntime"):
             raise InputError(f"On a device only onnxruntime measures; got the runtime {runtime!r}.")
         if provider or io_binding or cuda_graph or tf32:
             raise InputError(f"Providers, IO binding, CUDA graphs and TF32 are for this machine's GPU; got {device}.")

@@ -14,7 +14,7 @@ from edgefold.errors import EdgefoldError
 from edgefold.reports import Memory
 from edgefold.runtimes.agent.arrays import decode_arrays, encode_arrays
 from edgefold.runtimes.agent.memory import weigh
-from edgefold.runtimes.sessions import import_runtime, open_session
+from edgefold.runtimes.sessions import import_runtime, open_session, usual_runtime
 
 LIMIT_S = 600
 PROGRAM = "from edgefold.runtimes.memory_use import weigh_here; weigh_here()"
@@ -25,7 +25,7 @@ class Opening:
     """How a session is opened."""
 
     device: str
-    runtime: str
+    runtime: str | None
     threads: int
     spinning: bool
     provider: str | None = None
@@ -69,5 +69,5 @@ def weigh_here() -> None:
     whole = load_artifact(request["folder"], verify=False)
     names = [name for name, part in whole.parts.items() if part.model_file == request["model_file"]]
     artifact = whole.part(names[0]) if names else whole
-    import_runtime(opening.runtime)
+    import_runtime(opening.runtime or usual_runtime(artifact, opening.device))
     print(json.dumps(weigh(lambda: open_session(artifact, **asdict(opening)), lambda session: session.run(inputs))))

@@ -9,17 +9,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from edgefold.artifacts import Artifact, TensorSpec
 from edgefold.errors import DeviceError, InputError
+from edgefold.openvino_modules import import_openvino
 from edgefold.runtimes.local_sessions import LocalSession
 from edgefold.runtimes.sessions import Arrays
 
+openvino = import_openvino()
 DEVICES = {"cpu": "CPU"}
-HINTS = {"fp32": "f32", "int8": "f32", "fp16": "f16"}
-"""Precision of an artifact -> that of what floats in it; the int8 of its weights and activations is in the graph."""
+HINTS = {"fp32": "f32", "int8": "f32", "fp16": "f16", "weight-int8": "f32", "int4": "f32"}
+"""Precision of an artifact -> that of what floats in it; integers are in the graph."""
 NAMES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 """OpenVINO's long names of the precision in force -> its short ones."""
 

@@ -68,7 +68,7 @@ def open_session(
     artifact: Artifact | str | Path,
     *,
     device: str = "cpu",
-    runtime: str = "onnxruntime",
+    runtime: str | None = None,
     threads: int = 1,
     spinning: bool = False,
     provider: str | None = None,
@@ -79,6 +79,7 @@ def open_session(
     """Open an artifact, or its folder.
 
     Args:
+        runtime: one of `RUNTIMES`; else the one that the artifact is for, see `usual_runtime`.
         device: "cpu" or "cuda", or ssh://user@host[:port] for the CPU of another machine. What cannot run there is
             refused; nothing falls back silently.
         threads: CPU threads of one run.
@@ -93,12 +94,13 @@ def open_session(
         InputError: an unknown runtime, a format or a setting it does not take, or a file that is missing or corrupt.
         DeviceError: the runtime or the device is not there.
     """
-    if runtime not in RUNTIMES:
+    if runtime not in (None, *RUNTIMES):
         raise InputError(f"There is no runtime {runtime!r}; choose one of {', '.join(RUNTIMES)}.")
-    if is_remote(device) and runtime != ON_DEVICE:
+    if is_remote(device) and runtime not in (None, ON_DEVICE):
         raise InputError(f"On a device it is {ON_DEVICE} that runs; got the runtime {runtime!r}.")
-    module, name, formats = ON_DEVICES if is_remote(device) else RUNTIMES[runtime]
     opened = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
+    runtime = runtime or usual_runtime(opened, device)
+    module, name, formats = ON_DEVICES if is_remote(device) else RUNTIMES[runtime]
     if opened.format not in formats:
         fitting = [other for other, (_, _, kinds) in RUNTIMES.items() if opened.format in kinds]
         raise InputError(
@@ -123,6 +125,11 @@ def _check_gpu_settings(settings: Mapping[str, Any], runtime: str, device: str) 
             + (f"of a GPU's settings it takes {', '.join(taken)}." if taken else "leave it out.")
         )
     return chosen
+
+
+def usual_runtime(artifact: Artifact, device: str = "cpu") -> str:
+    """OpenVINO on this machine's CPU for what was exported for it, whose int8 others run slowly; else ONNX Runtime."""
+    return "openvino" if artifact.target == "openvino" and device == "cpu" else ON_DEVICE
 
 
 def import_runtime(runtime: str) -> None:

@@ -105,7 +105,7 @@ def send(talk: Talk, artifact: Artifact) -> dict[str, Any]:
         sha256 = artifact.files[name].sha256
         content = (artifact.folder / name).read_bytes()
         assert talk.ask("look_up", sha256=sha256) == {"result": 0}
-        assert talk.ask("put", content, sha256=sha256, offset=0) == {"result": len(content)}
+        assert talk.ask("put", content, sha256=sha256, offset=0, unpacked_bytes=None) == {"result": len(content)}
         assert talk.ask("finish", sha256=sha256) == {"result": None}
         assert talk.ask("look_up", sha256=sha256) == {"result": None}
         files[name] = sha256

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from edgefold.cli.application import app
+from edgefold.openvino_modules import can_quantize
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -114,6 +115,9 @@ def test_int8_is_chosen_by_measuring_and_says_what_was_tried(job: Path, student:
     assert document["int8"] == lineage["int8"]
     tried = {candidate["name"]: candidate for candidate in lineage["int8"]["candidates"]}
     assert {"static", "dynamic"} <= tried.keys()
+    assert tried["static"]["runtime"] == "onnxruntime"
+    if can_quantize():
+        assert tried["static for openvino"]["runtime"] == "openvino"
     good = [c for c in tried.values() if c["same argmax"] >= lineage["int8"]["gate"]["same argmax"]]
     assert min(good, key=lambda c: c["seconds"])["name"] == lineage["int8"]["chosen"]
     errors = [layer["error"] for layer in document["sensitivity"]]

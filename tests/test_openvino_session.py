@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 
 from edgefold.artifacts import Artifact, write_artifact
@@ -73,7 +72,7 @@ def test_it_says_what_it_is_and_in_which_precision(artifact: Artifact, session: 
     assert (settings["threads"], settings["streams"], settings["pinned"]) == (1, 1, False)
     assert (settings["inference_precision"], settings["devices"]) == ("f32", ["CPU"])
     assert not {"bf16", "f16"} & set(settings["nodes"])
-    assert settings["version"] == openvino.get_version()
+    assert settings["version"] == openvino_session.openvino.get_version()
 
 
 def test_it_is_measured_like_any_other(session: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from edgefold.artifacts import TensorSpec
 from edgefold.errors import InputError
-from edgefold.exporters.tensorrt.profiles import make_profiles
+from edgefold.exporters.tensorrt.profiles import make_profiles, share_ranges
 
 TOKENS = [TensorSpec(name=name, dtype="int64", shape=("batch", "sequence")) for name in ("input_ids", "token_types")]
 CACHE = TensorSpec(name="past.key", dtype="float32", shape=("batch", 4, "past", 8))
@@ -60,3 +60,13 @@ def test_a_dimension_without_a_default_needs_a_range(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Between which sizes is frames\? Give a range, as in frames=1:64:256"):
         make_profiles(frames, (), tmp_path)
     assert make_profiles(frames, [{"frames": (1, 5, 9)}], tmp_path)[0]["x"] == ((1, 1), (1, 5), (8, 9))
+
+
+def test_each_graph_has_the_ranges_of_its_own_dimensions_and_what_none_has_is_refused(tmp_path: Path) -> None:
+    graphs = {"encoder": TOKENS, "decoder": [CACHE]}
+    shared = share_ranges([{"batch": (1, 2, 4), "past": (0, 8, 16)}], graphs)
+    assert shared == {"encoder": [{"batch": (1, 2, 4)}], "decoder": [{"batch": (1, 2, 4), "past": (0, 8, 16)}]}
+    assert make_profiles(TOKENS, shared["encoder"], tmp_path)[0]["input_ids"][2][0] == 4
+    unknown = share_ranges([{"sequance": (1, 2, 4)}], graphs)
+    with pytest.raises(InputError, match="There is no dynamic dimension 'sequance'"):
+        make_profiles(TOKENS, unknown["encoder"], tmp_path)

@@ -3,8 +3,11 @@
 import os
 import signal
 
+import numpy as np
+import onnx
 import pytest
 from loopback import Loopback
+from onnx import numpy_helper
 from remote_devices import (
     AGENT,
     WORKER,
@@ -16,7 +19,7 @@ from remote_devices import (
     ssh_client,
 )
 
-from edgefold.artifacts import Artifact
+from edgefold.artifacts import Artifact, write_artifact
 from edgefold.errors import DeviceError
 
 pytestmark = needs_sshd
@@ -34,6 +37,30 @@ def test_a_connection_dropped_in_upload_is_resumed(device: Loopback, large: Arti
         sent = count_pieces(patch)
         assert_the_next_run_is_fine(device, large)
     assert sum(sent) == large.size_bytes - 9 * 4000
+
+
+def test_a_model_of_many_zeros_is_small_on_its_way(device: Loopback, large: Artifact) -> None:
+    model = onnx.load(large.model_path)
+    (weight,) = model.graph.initializer
+    values = numpy_helper.to_array(weight).copy()
+    values[np.random.default_rng(0).random(values.shape) < 0.9] = 0
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    onnx.save(model, large.model_path)
+    sparse = write_artifact(
+        large.folder,
+        format="onnx",
+        precision="fp32",
+        target=None,
+        model_file="model.onnx",
+        inputs=large.inputs,
+        outputs=large.outputs,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        sent = count_pieces(patch)
+        assert_the_next_run_is_fine(device, sparse)
+    assert sum(sent) < 0.25 * sparse.size_bytes
+    (stored,) = (device.store / "store").iterdir()
+    assert stored.read_bytes() == sparse.model_path.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from edgefold.exporters.tensorrt.build_process import run_build
 from edgefold.exporters.tensorrt.build_requests import BuildRequest
 from edgefold.exporters.tensorrt.engine_cache import default_cache
 from edgefold.exporters.tensorrt.layer_facts import read_sparsity
-from edgefold.exporters.tensorrt.profiles import make_profiles
+from edgefold.exporters.tensorrt.profiles import make_profiles, share_ranges
 from edgefold.staging import check_output_folder, staged_folder
 
 ENGINE = ".engine"
@@ -40,6 +40,7 @@ def build_engine(
     Args:
         profiles: the sizes that the engine is for: dimension -> (least, usual, largest), as in
             [{"batch": (1, 1, 8), "sequence": (1, 128, 512)}]; several are tuned each for its own.
+            Of several graphs each takes the ranges of the dimensions that it has.
         sparse: whether weights that are 2:4 may run on sparse kernels; the builder chooses what is faster.
         compute_capabilities: of TensorRT-RTX, the devices to compile for, as in ["8.6"]; no GPU is needed then.
         workspace_bytes: memory that kernels may use; all there is by default.
@@ -57,7 +58,8 @@ def build_engine(
     if source.format != "onnx":
         raise InputError(f"{source.folder} holds {source.format}; an engine is built from an onnx artifact.")
     graphs = {name: source.part(name) for name in source.parts} or {"": source}
-    shapes = {name: make_profiles(graph.inputs, profiles, source.folder) for name, graph in graphs.items()}
+    shared = share_ranges(profiles, {name: graph.inputs for name, graph in graphs.items()})
+    shapes = {name: make_profiles(graph.inputs, shared[name], source.folder) for name, graph in graphs.items()}
     check_output_folder(out, overwrite)
     with staged_folder(out, overwrite) as folder:
         facts = {}

@@ -36,8 +36,25 @@ def make_profiles(
     Raises:
         InputError: an unknown dimension, one without a range or default, or a range out of order.
     """
-    dimensions = dict.fromkeys(part for spec in inputs for size in spec.shape for part in _parts(size))
-    return [_shapes(inputs, _ranges(list(dimensions), ranges, _positions(folder))) for ranges in asked or ({},)]
+    dimensions = find_dimensions(inputs)
+    return [_shapes(inputs, _ranges(dimensions, ranges, _positions(folder))) for ranges in asked or ({},)]
+
+
+def find_dimensions(inputs: Sequence[TensorSpec]) -> list[str]:
+    """Names of the dynamic dimensions, in their order."""
+    return list(dict.fromkeys(part for spec in inputs for size in spec.shape for part in _parts(size)))
+
+
+def share_ranges(
+    asked: Sequence[Mapping[str, Sequence[int]]], graphs: Mapping[str, Sequence[TensorSpec]]
+) -> dict[str, list[dict[str, Sequence[int]]]]:
+    """For each graph the ranges asked for, but for those of dimensions that other graphs alone have."""
+    own = {name: set(find_dimensions(inputs)) for name, inputs in graphs.items()}
+    every = set().union(*own.values())
+    return {
+        name: [{size: found for size, found in ranges.items() if size not in every - mine} for ranges in asked]
+        for name, mine in own.items()
+    }
 
 
 def _ranges(dimensions: Sequence[str], asked: Mapping[str, Sequence[int]], positions: int | None) -> dict[str, Range]:

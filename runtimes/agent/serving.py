@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from edgefold.runtimes.agent.facts import read_facts
 from edgefold.runtimes.agent.locking import lock_device
 from edgefold.runtimes.agent.messages import BEAT_S, PROTOCOL, Channel
+from edgefold.runtimes.agent.packing import unpack
 from edgefold.runtimes.agent.refusals import Refused
 from edgefold.runtimes.agent.sampling import Sampler, sampling
 from edgefold.runtimes.agent.store import Store
@@ -84,7 +85,9 @@ class Agent:
         free: dict[str, Callable[[], Any]] = {"probe": read_facts, "lock": lambda: self._take_lock(request["wait_s"])}
         locked: dict[str, Callable[[Supervisor], Any]] = {
             "look_up": lambda supervisor: self._store.look_up(request["sha256"]),
-            "put": lambda supervisor: self._store.put(request["sha256"], request["offset"], payload),
+            "put": lambda supervisor: self._store.put(
+                request["sha256"], request["offset"], unpack(payload, request["unpacked_bytes"])
+            ),
             "finish": lambda supervisor: self._store.finish(request["sha256"]),
             "measure": lambda supervisor: self._measure(supervisor, request),
             "open": lambda supervisor: self._open(supervisor, request),

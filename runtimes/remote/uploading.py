@@ -1,6 +1,7 @@
-"""Sending an artifact's model to a device: every file once, in pieces, resumed and verified."""
+"""Sending an artifact's model to a device: every file once, in pieces, packed, resumed and verified."""
 
 from edgefold.artifacts import Artifact
+from edgefold.runtimes.agent.packing import pack
 from edgefold.runtimes.remote.connections import Connection
 
 PIECE_BYTES = 4 << 20
@@ -21,6 +22,8 @@ def send_model(connection: Connection, artifact: Artifact) -> dict[str, str]:
         with (artifact.folder / name).open("rb") as file:
             file.seek(here)
             while here < record.size_bytes and (piece := file.read(PIECE_BYTES)):
-                here = connection.ask("put", piece, doing=doing, sha256=record.sha256, offset=here, within_s=300)
+                packed, size = pack(piece)
+                asked = {"sha256": record.sha256, "offset": here, "unpacked_bytes": size}
+                here = connection.ask("put", packed, doing=doing, within_s=300, **asked)
         connection.ask("finish", doing=doing, sha256=record.sha256, within_s=600)
     return {name: record.sha256 for name, record in files.items()}

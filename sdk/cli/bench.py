@@ -19,9 +19,12 @@ def bench_artifact(
         Path | None, typer.Option(help="Artifact to compare with, measured in turns with the first.")
     ] = None,
     runtime: Annotated[
-        Literal["onnxruntime", "openvino", "tensorrt"],
-        typer.Option(help="Runtime that opens it; openvino: on this machine's CPU; tensorrt: its engines, on cuda."),
-    ] = "onnxruntime",
+        Literal["onnxruntime", "openvino", "tensorrt"] | None,
+        typer.Option(
+            help="Runtime that opens it; openvino: on this machine's CPU; tensorrt: its engines, on cuda.",
+            show_default="onnxruntime; openvino for what was exported for it",
+        ),
+    ] = None,
     device: Annotated[
         str, typer.Option(help="cpu or cuda of this machine, or ssh://user@host[:port] for another's CPU.")
     ] = "cpu",

@@ -169,8 +169,9 @@ def _table(figures: Figures, artifacts: Mapping[str, Artifact], title: str) -> A
     first = every[0]
     together = f", {first.concurrency} at a time" if first.concurrency > 1 else ""
     computed = f", computed in {first.settings[IN_FORCE]}" if IN_FORCE in first.settings else ""
+    runtimes = " and ".join(dict.fromkeys(report.runtime for report in every))
     return make_table(
-        f"{title}, {first.runtime} on {first.where}{_variant(first)}, {first.settings['threads']} "
+        f"{title}, {runtimes} on {first.where}{_variant(first)}, {first.settings['threads']} "
         f"thread(s){together}{computed}",
         columns,
         [_row(report, artifacts[report.label], bool(_gpu_column(every))) for report in every],

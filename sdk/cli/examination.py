@@ -26,10 +26,11 @@ PACKAGES = {
     "onnxscript": ("onnxscript",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
     "openvino": ("openvino",),
+    "nncf": ("nncf",),
     "matplotlib": ("matplotlib",),
 }
 """What is imported -> the distributions that may bring it."""
-OPTIONAL = {"openvino": "openvino", "matplotlib": "report"}
+OPTIONAL = {"openvino": "openvino", "nncf": "openvino-int8", "matplotlib": "report"}
 """What nothing else needs -> its extra."""
 NEEDED_FOR = {
     "train": ("inspect, compress", ("torch", "transformers", "accelerate", "safetensors")),

@@ -2,6 +2,7 @@
 
 import functools
 import platform
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,12 +15,14 @@ from edgefold.cli.paths import check_model_folder
 from edgefold.cli.ranges import read_ranges
 from edgefold.cli.samples import check_samples, find_kind, generates_text, read_samples
 from edgefold.errors import InputError
+from edgefold.openvino_modules import can_quantize
 from edgefold.staging import check_output_folder
 
 Target = Literal[
     "cpu-x86",
     "cpu-x86-vnni",
     "cpu-arm",
+    "openvino",
     "tensorrt",
     "tensorrt-8.5",
     "tensorrt-8.6",
@@ -51,7 +54,7 @@ def export_model(
     target: Annotated[
         Target | None,
         typer.Option(
-            help="What it is for: decides the opset and how int8 is encoded.",
+            help="What it is for: decides the opset and how int8 is encoded; openvino: on this processor, by NNCF.",
             show_default="this processor; tensorrt for an engine",
         ),
     ] = None,
@@ -60,7 +63,8 @@ def export_model(
         Literal["static", "dynamic"] | None,
         typer.Option(
             help="Scales of int8 fixed from --calibration (static), or found in every run (dynamic); else both are "
-            "measured on it, and the faster that keeps fp32's outputs is taken. Of generated text: dynamic."
+            "measured on it, and the faster that keeps fp32's outputs is taken; without --target, that of OpenVINO "
+            "too where edgefold[openvino-int8] is installed. Of generated text: dynamic."
         ),
     ] = None,
     sensitivity: Annotated[
@@ -140,6 +144,7 @@ def export_model(
         student,
         precision=precision,
         target=wanted,
+        others=("openvino",) if target is None and kind == "onnx" and can_quantize() else (),
         opset=opset,
         quantization=method,
         kind=reads,
@@ -158,6 +163,8 @@ def export_model(
 
 def _runs_here(target: Target) -> bool:
     """Whether this machine's processor is such a target."""
+    if target == "openvino":
+        return find_spec("openvino") is not None
     if target == "cpu-x86-vnni":
         return CPU_FLAGS.is_file() and "vnni" in CPU_FLAGS.read_text(encoding="utf-8")
     return target == THIS_MACHINE

@@ -33,6 +33,7 @@ def export_checkpoint(
     *,
     precision: Precision,
     target: str,
+    others: Sequence[str],
     opset: int | None,
     quantization: Quantization | None,
     kind: Kind,
@@ -45,6 +46,7 @@ def export_checkpoint(
     """Open the model and its tokenizer or image processor, export, and say what was written.
 
     Args:
+        others: targets that int8 may be for as well, where that is measured to be the best.
         quantization: None measures which int8 is the best.
         runs_here: whether the target is this machine.
         shows_layers: whether to tell how sensitive each layer is to int8.
@@ -86,6 +88,7 @@ def export_checkpoint(
             batches or [],
             out,
             target=target,
+            others=others,
             runs_here=runs_here,
             overwrite=overwrite,
         )
@@ -150,13 +153,14 @@ def _tried(int8: dict[str, Any] | None) -> list[Any]:
     rows = [
         (
             ("-> " if c["name"] == int8["chosen"] else "") + c["name"],
+            c["runtime"],
             c[kind],
             None if c["seconds"] is None else c["seconds"] * 1e3,
             c["size_bytes"] / 1e6,
         )
         for c in int8["candidates"]
     ]
-    return [make_table("int8 as tried, against fp32", ("candidate", kind, "CPU p50 ms", "MB"), rows)]
+    return [make_table("int8 as tried, against fp32", ("candidate", "runs in", kind, "CPU p50 ms", "MB"), rows)]
 
 
 def _sensitivity(layers: Sequence[LayerSensitivity]) -> list[Any]:

@@ -13,6 +13,7 @@ INSTALL = {
     "onnxruntime": "edgefold[onnxruntime]",
     "matplotlib": "edgefold[report]",
     "openvino": "edgefold[openvino]",
+    "nncf": "edgefold[openvino-int8]",
     "mlperf_loadgen": "edgefold[loadgen]",
 }
 """The extra that brings a package."""

@@ -21,14 +21,14 @@ TARGETS = 16
 
 
 @contextmanager
-def open_run(artifact: Artifact, device: str = "cpu", runtime: str = "onnxruntime") -> Iterator[Run]:
+def open_run(artifact: Artifact, device: str = "cpu", runtime: str | None = None) -> Iterator[Run]:
     """The artifact as a function of a batch, whatever passes it takes.
 
     Raises:
         InputError: an encoder-decoder elsewhere than in ONNX Runtime on this machine's CPU.
     """
     if artifact.parts:
-        if (device, runtime) != ("cpu", "onnxruntime"):
+        if (device, runtime or "onnxruntime") != ("cpu", "onnxruntime"):
             raise InputError(
                 "An encoder-decoder is verified on this machine's CPU alone, in onnxruntime; got the device "
                 f"{device!r}, {runtime}."

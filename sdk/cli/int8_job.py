@@ -2,11 +2,11 @@
 
 Half of the calibration batches find the scales, the others judge (one that is alone does both): the share of decisions
 (argmax of what is called logits) that stay as in fp32, or the cosine of outputs that decide nothing. Times are taken in
-turns on one thread.
+turns on one thread, each in the runtime that it is for.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +21,7 @@ from edgefold.exporters.parity import open_graph
 from edgefold.exporters.sensitivity import LayerSensitivity
 from edgefold.exporters.targets import find_target
 from edgefold.runtimes import benchmark_together, open_session, verify_outputs
+from edgefold.runtimes.sessions import ON_DEVICE, usual_runtime
 from edgefold.runtimes.verification import OutputAgreement, Run
 
 Batch = dict[str, Tensor]
@@ -36,6 +37,7 @@ def export_best_int8(
     out: Path,
     *,
     target: str,
+    others: Sequence[str] = (),
     runs_here: bool,
     overwrite: bool,
 ) -> tuple[Artifact, list[LayerSensitivity]]:
@@ -43,6 +45,7 @@ def export_best_int8(
 
     Args:
         export_fp32: writes the fp32 artifact into the folder that it is given.
+        others: further targets, one static candidate each; the target of the artifact may be one of them.
         runs_here: whether the target is this machine, so that times mean something; else the order decides: static,
             static without the most sensitive layers, dynamic.
 
@@ -54,19 +57,20 @@ def export_best_int8(
         folder = Path(temporary)
         fp32 = export_fp32(folder / "fp32")
         layers = measure_sensitivity(fp32.model_path, calibration, target)
-        candidates: dict[str, dict[str, Any]] = {"static": {"quantization": "static", "calibration": calibration}}
-        if left_out := most_sensitive(layers):
-            some = f"static, {len(left_out)} layer(s) in fp32"
-            candidates[some] = {**candidates["static"], "left_out": left_out}
-        if not find_target(target).is_tensorrt:
-            candidates["dynamic"] = {"quantization": "dynamic"}
-        made = _quantize(fp32, candidates, target, folder)
+        candidates = _list_candidates(target, others, calibration, most_sensitive(layers))
+        made = _quantize(fp32, candidates, folder)
         kind, qualities = _judge(fp32, made, judged)
         seconds = _time(made, judged) if runs_here else dict.fromkeys(made)
         tried = [Candidate(name, qualities[name], seconds[name]) for name in made]
         chosen = choose_fastest(tried, LEAST[kind])
         facts = [
-            {"name": c.name, kind: c.quality, "seconds": c.seconds, "size_bytes": made[c.name].size_bytes}
+            {
+                "name": c.name,
+                "runtime": usual_runtime(made[c.name]),
+                kind: c.quality,
+                "seconds": c.seconds,
+                "size_bytes": made[c.name].size_bytes,
+            }
             for c in tried
         ]
         if chosen.quality < LEAST[kind]:
@@ -75,17 +79,29 @@ def export_best_int8(
                 f"{', '.join(f'{c.name} {c.quality:.1%}' for c in tried)}; nothing was written. Use fp16 or fp32."
             )
         lineage = {"int8": {"gate": {kind: LEAST[kind]}, "chosen": chosen.name, "candidates": facts}}
-        options = candidates[chosen.name]
-        artifact = quantize_onnx(fp32, out, target=target, lineage=lineage, overwrite=overwrite, **options)
+        artifact = quantize_onnx(fp32, out, lineage=lineage, overwrite=overwrite, **candidates[chosen.name])
     return artifact, layers
 
 
-def _quantize(fp32: Artifact, candidates: dict[str, dict[str, Any]], target: str, folder: Path) -> dict[str, Artifact]:
+def _list_candidates(
+    target: str, others: Sequence[str], calibration: Sequence[Batch], left_out: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Name -> the options of `quantize_onnx`."""
+    static: dict[str, Any] = {"quantization": "static", "calibration": calibration}
+    candidates = {"static": {"target": target, **static}}
+    if left_out:
+        candidates[f"static, {len(left_out)} layer(s) in fp32"] = {"target": target, **static, "left_out": left_out}
+    if not (find_target(target).is_tensorrt or find_target(target).is_openvino):
+        candidates["dynamic"] = {"target": target, "quantization": "dynamic"}
+    return candidates | {f"static for {other}": {"target": other, **static} for other in others}
+
+
+def _quantize(fp32: Artifact, candidates: dict[str, dict[str, Any]], folder: Path) -> dict[str, Artifact]:
     """Those that can be made: without a MatMul there is no dynamic int8."""
     made = {}
     for index, (name, options) in enumerate(candidates.items()):
         try:
-            made[name] = quantize_onnx(fp32, folder / str(index), target=target, **options)
+            made[name] = quantize_onnx(fp32, folder / str(index), **options)
         except InputError:
             if name == "static":
                 raise
@@ -96,13 +112,25 @@ def _judge(fp32: Artifact, made: dict[str, Artifact], batches: Sequence[Batch]) 
     """What is looked at, and how much of it each candidate keeps in its worst output."""
     arrays = [{name: value.numpy() for name, value in batch.items()} for batch in batches]
     reference = _as_function(fp32)
-    found: dict[str, dict[str, OutputAgreement]] = {
-        name: verify_outputs(_as_function(artifact), reference, arrays).outputs for name, artifact in made.items()
-    }
+    found: dict[str, dict[str, OutputAgreement]] = {}
+    for name, artifact in made.items():
+        with _opened(artifact) as run:
+            found[name] = verify_outputs(run, reference, arrays).outputs
     deciding = [output for output in next(iter(found.values())) if "logits" in output]
     if deciding:
         return "same argmax", {n: min(o[name].argmax_agreement for name in deciding) for n, o in found.items()}
     return "cosine", {name: min(output.cosine for output in outputs.values()) for name, outputs in found.items()}
+
+
+@contextmanager
+def _opened(artifact: Artifact) -> Iterator[Run]:
+    """In the runtime that it is for."""
+    if usual_runtime(artifact) == ON_DEVICE:
+        yield _as_function(artifact)
+        return
+    with open_session(artifact) as session:
+        names = {spec.name for spec in session.inputs}
+        yield lambda batch: session.run({name: value for name, value in batch.items() if name in names})
 
 
 def _as_function(artifact: Artifact) -> Run:

@@ -18,8 +18,12 @@ def verify_artifact(
         str, typer.Option(help="Where ARTIFACT runs: cpu or cuda of this machine, or ssh://user@host[:port].")
     ] = "cpu",
     runtime: Annotated[
-        Literal["onnxruntime", "openvino", "tensorrt"], typer.Option(help="Runtime that ARTIFACT is opened with.")
-    ] = "onnxruntime",
+        Literal["onnxruntime", "openvino", "tensorrt"] | None,
+        typer.Option(
+            help="Runtime that ARTIFACT is opened with.",
+            show_default="onnxruntime; openvino for what was exported for it",
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Samples to compare on (csv, tsv, jsonl, txt; images: npz or folder); else a few made up."),

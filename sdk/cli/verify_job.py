@@ -16,6 +16,7 @@ from edgefold.cli.samples import Kind
 from edgefold.cli.tables import make_table
 from edgefold.exporters.precisions import MOST_DIVERGENCE
 from edgefold.runtimes import example_inputs, verify_outputs
+from edgefold.runtimes.sessions import usual_runtime
 from edgefold.runtimes.verification import OutputAgreement, Run
 
 Batch = dict[str, np.ndarray[Any, Any]]
@@ -59,7 +60,7 @@ def compare(
     samples: Sequence[Any],
     *,
     device: str,
-    runtime: str,
+    runtime: str | None,
     max_length: int,
     tolerance: float | None = None,
     agreement: float | None = None,
@@ -81,7 +82,7 @@ def compare(
         "artifact": str(folder),
         "against": str(against),
         "device": device,
-        "runtime": runtime,
+        "runtime": runtime or usual_runtime(artifact, device),
         "inputs": f"{len(samples)} {kind}" if samples else f"{len(batches)} made-up batches",
         "gate": asdict(gate),
         "passed": passed,
