@@ -64,12 +64,14 @@ def save_vit(folder: Path) -> None:
 
 
 def save_llama(folder: Path) -> None:
+    from tokenizers import processors
     from transformers import LlamaConfig, LlamaForCausalLM
 
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 3}
     config = LlamaConfig(**sizes, **TOKENS, vocab_size=len(VOCABULARY), intermediate_size=48)
     teacher, tokenizer = noisy(LlamaForCausalLM, config), make_tokenizer()
     tokenizer.padding_side = "left"
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence([])  # no [CLS], which transformers.js leaves out
     inputs = {"input_ids": tokenizer(TEXTS, padding=True, return_tensors="pt").input_ids}
     student = build_student(teacher, Plan([Select("ffn", 32)]), inputs, calibration=[inputs])
     save_student(fold(student), folder, tokenizer=tokenizer)

