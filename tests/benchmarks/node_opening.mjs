@@ -7,7 +7,8 @@ import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 
 const require = createRequire(pathToFileURL(`${process.cwd()}/`));
-const library = await import(pathToFileURL(require.resolve('@huggingface/transformers')));
+const found = await import(pathToFileURL(require.resolve('@huggingface/transformers')));
+const library = found.env ? found : found.default;
 const { env, pipeline, Tensor } = library;
 env.allowRemoteModels = false;
 
