@@ -1,7 +1,8 @@
 """write_transformers_js: artifacts as the folder that transformers.js opens, in Node and in browsers; optimum as well.
 
 Configuration and tokenizer stand at its root, graphs in onnx/, their names telling the precision. The folder is an
-artifact, too: the first of those that were given.
+artifact, too: the first of those that were given. Of an encoder-decoder it has the decoder twice: as the two graphs
+that edgefold and optimum open, and merged.
 """
 
 import json
@@ -14,6 +15,7 @@ import onnx
 
 from edgefold.artifacts import Artifact, Precision, load_artifact, write_artifact
 from edgefold.errors import InputError
+from edgefold.exporters.merged_decoders import merge_decoders
 from edgefold.staging import staged_folder
 
 FOLDER = "onnx"
@@ -25,6 +27,10 @@ DTYPES: dict[Precision, tuple[str, str]] = {
     "int4": ("q4", "_q4"),
 }
 """Precision -> what transformers.js calls it, and the end of its file's name there."""
+PARTS = ("encoder", "decoder", "decoder_with_past")
+DECODERS = ("decoder_model", "decoder_with_past_model")
+"""Stems of the files of the last two, which become one more."""
+MERGED = "decoder_model_merged"
 BATCH, THEIR_BATCH = "batch", "batch_size"
 """By that name transformers.js finds the sizes of an empty cache; any other dynamic size is 0 to it."""
 
@@ -41,7 +47,7 @@ def write_transformers_js(
         The folder as an artifact, which is the first with its graph elsewhere.
 
     Raises:
-        InputError: none, no ONNX, an encoder-decoder, no configuration or two of one precision; an output that exists.
+        InputError: none, no ONNX, unknown parts, no configuration or two of one precision; an output that exists.
     """
     sources = [each if isinstance(each, Artifact) else load_artifact(each) for each in artifacts]
     _check(sources)
@@ -52,17 +58,22 @@ def write_transformers_js(
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(main.folder / name, folder / name)
         (folder / FOLDER).mkdir()
-        written = [_write_graph(source, folder / FOLDER) for source in sources]
-        _write_config(folder / "config.json", sources, [path for path in written if _data_of(path).is_file()])
+        files, *_ = [_write_graphs(source, folder / FOLDER, source is main) for source in sources]
+        graphs = sorted((folder / FOLDER).glob("*.onnx"))
+        _write_config(folder / "config.json", sources, [path for path in graphs if _data_of(path).is_file()])
         write_artifact(
             folder,
             format="onnx",
             precision=main.precision,
             target=main.target,
-            model_file=f"{FOLDER}/{written[0].name}",
+            model_file=files[main.model_file],
             inputs=main.inputs,
             outputs=main.outputs,
             task=main.task,
+            parts={
+                name: part.model_copy(update={"model_file": files[part.model_file]})
+                for name, part in main.parts.items()
+            },
             generation=main.generation,
             lineage=main.lineage,
         )
@@ -75,10 +86,10 @@ def _check(sources: Sequence[Artifact]) -> None:
     for source in sources:
         if source.format != "onnx":
             raise InputError(f"{source.folder} holds an engine of {source.format}; transformers.js opens ONNX.")
-        if source.parts:
+        if source.parts and set(source.parts) != set(PARTS):
             raise InputError(
-                f"{source.folder} is an encoder-decoder of {len(source.parts)} graphs; transformers.js wants its two "
-                "decoders merged into one, which edgefold does not do. optimum opens it as it is."
+                f"{source.folder} has the parts {', '.join(source.parts)}; of several graphs transformers.js opens an "
+                f"encoder-decoder: {', '.join(PARTS)}."
             )
         if "config.json" not in source.files:
             raise InputError(
@@ -89,15 +100,30 @@ def _check(sources: Sequence[Artifact]) -> None:
         raise InputError(f"Each precision can be there once; got {', '.join(precisions)}.")
 
 
-def _write_graph(source: Artifact, folder: Path) -> Path:
-    """The graph under the name of its precision, with the weights that lay beside it."""
-    path = folder / f"model{DTYPES[source.precision][1]}.onnx"
-    model = onnx.load(source.model_path, load_external_data=False)
-    data = _data_of(source.model_path)
+def _write_graphs(source: Artifact, folder: Path, keeps_all: bool) -> dict[str, str]:
+    """The graphs under the names of their precision; the name of each, relative to the artifact, before and now."""
+    end = DTYPES[source.precision][1]
+    before = [part.model_file for part in source.parts.values()] or [source.model_file]
+    files = {name: folder / f"{Path(name).stem.removesuffix(end)}{end}.onnx" for name in before}
+    for name, path in files.items():
+        _write_graph(source.folder / name, path)
+    if source.parts:
+        first, later = (folder / f"{stem}{end}.onnx" for stem in DECODERS)
+        merge_decoders(first, later, folder / f"{MERGED}{end}.onnx")
+        for path in () if keeps_all else (first, later):
+            path.unlink()
+            _data_of(path).unlink(missing_ok=True)
+    return {name: f"{folder.name}/{path.name}" for name, path in files.items()}
+
+
+def _write_graph(source: Path, path: Path) -> None:
+    """The graph, with the weights that lay beside it."""
+    model = onnx.load(source, load_external_data=False)
+    data = _data_of(source)
     for tensor in model.graph.initializer:
         for entry in (each for each in tensor.external_data if each.key == "location"):
             if entry.value != data.name:
-                raise InputError(f"{source.model_path} has weights in {entry.value}, not {data.name}; export it again.")
+                raise InputError(f"{source} has weights in {entry.value}, not {data.name}; export it again.")
             entry.value = _data_of(path).name
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for size in value.type.tensor_type.shape.dim:
@@ -106,7 +132,6 @@ def _write_graph(source: Artifact, folder: Path) -> Path:
     path.write_bytes(model.SerializeToString())
     if data.is_file():
         shutil.copyfile(data, _data_of(path))
-    return path
 
 
 def _data_of(path: Path) -> Path:

@@ -30,27 +30,16 @@ def test_a_classifier_for_transformers_js_is_verified_as_any_other(job: Path, tm
     assert json.loads(verified.stdout)["outputs"]["logits"]["cosine"] > 0.99
 
 
-@pytest.mark.parametrize(
-    ("architecture", "more", "says"),
-    [
-        ("T5ForConditionalGeneration", (), "wants its two decoders merged into one graph"),
-        ("BertModel", ("--format", "tensorrt"), "--layout transformers.js does not go with --format tensorrt"),
-    ],
-)
-def test_what_cannot_be_laid_out_is_refused(
-    tmp_path: Path, architecture: str, more: tuple[str, ...], says: str
-) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"architectures": [architecture]}))
-    result = invoke("export", tmp_path, "--out", tmp_path / "out", "--layout", "transformers.js", *more)
-    assert (result.exit_code, says in " ".join(result.stderr.split())) == (2, True), result.stderr
-
-
-def test_an_artifact_and_a_module_without_configuration_are_refused(
-    make_artifact: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_what_cannot_be_laid_out_is_refused(make_artifact: Callable[..., Any], tmp_path: Path) -> None:
     make_artifact(tmp_path / "artifact")
-    (tmp_path / "module").mkdir()
-    (tmp_path / "module" / "edgefold.json").write_text("{}")
-    for name, says in (("artifact", "write_transformers_js(["), ("module", "has no config.json, by which")):
-        result = invoke("export", tmp_path / name, "--out", tmp_path / "out", "--layout", "transformers.js")
+    for name, file in (("module", "edgefold.json"), ("model", "config.json")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("{}")
+    cases = [
+        ("artifact", (), "write_transformers_js(["),
+        ("module", (), "has no config.json, by which"),
+        ("model", ("--format", "tensorrt"), "--layout transformers.js does not go with --format tensorrt"),
+    ]
+    for name, more, says in cases:
+        result = invoke("export", tmp_path / name, "--out", tmp_path / "out", "--layout", "transformers.js", *more)
         assert (result.exit_code, says in " ".join(result.stderr.split())) == (2, True), result.stderr

@@ -4,14 +4,13 @@ from pathlib import Path
 
 from edgefold.artifacts import MANIFEST
 from edgefold.cli.paths import check_model_folder
-from edgefold.cli.samples import is_sequence
 from edgefold.errors import InputError
 
 
 def check_layout(kind: str, student: Path) -> None:
     """
     Raises:
-        InputError: an engine, an artifact instead of a model, a model without a configuration, or an encoder-decoder.
+        InputError: an engine, an artifact instead of a model, or a model without a configuration.
     """
     if kind != "onnx":
         raise InputError(f"transformers.js opens ONNX; --layout transformers.js does not go with --format {kind}.")
@@ -22,8 +21,3 @@ def check_layout(kind: str, student: Path) -> None:
         )
     if not (check_model_folder(student, "student") / "config.json").is_file():
         raise InputError(f"{student} has no config.json, by which transformers.js knows a model; give a transformer.")
-    if is_sequence(student):
-        raise InputError(
-            f"{student} is an encoder-decoder; transformers.js wants its two decoders merged into one graph, which "
-            "edgefold does not do. optimum opens it: leave --layout away."
-        )

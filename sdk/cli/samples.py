@@ -14,8 +14,7 @@ KINDS: dict[str, Kind] = {
     "WhisperForConditionalGeneration": "speech",
 }
 """End of an architecture's name -> what it reads; any other reads texts."""
-SEQUENCES = ("ForConditionalGeneration", "MTModel")
-GENERATORS = ("ForCausalLM", "LMHeadModel", *SEQUENCES)
+GENERATORS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")
 """Ends of the names of architectures that generate text."""
 NOT_YET = ("ForCTC", "ForAudioClassification", "ForImageTextToText", "ForVision2Seq")
 """Ends of the names of architectures whose inputs the command line cannot make."""
@@ -48,15 +47,6 @@ def generates_text(folder: Path) -> bool:
         InputError: the file is no JSON.
     """
     return _read_architecture(folder).endswith(GENERATORS)
-
-
-def is_sequence(folder: Path) -> bool:
-    """Whether the model in a folder is an encoder-decoder, by the same.
-
-    Raises:
-        InputError: the file is no JSON.
-    """
-    return _read_architecture(folder).endswith(SEQUENCES)
 
 
 def _read_architecture(folder: Path) -> str:
