@@ -8,12 +8,18 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers.exporters import AutoExportConfig, AutoHfExporter, ExportedModel, auto
+from transformers.exporters import auto
 
 from edgefold.artifacts import load_artifact
 from edgefold.errors import InputError
 from edgefold.integrations import transformers_backend
-from edgefold.integrations.transformers_backend import register_edgefold
+from edgefold.integrations.transformers_backend import FIRST, register_edgefold
+
+if not hasattr(auto, "register_backend"):
+    pytest.skip(f"needs transformers {FIRST} or later", allow_module_level=True)
+
+from transformers.exporters import AutoExportConfig, AutoHfExporter, ExportedModel
+
 from edgefold.integrations.transformers_exporter import EdgefoldConfig, EdgefoldExporter
 
 pytestmark = pytest.mark.filterwarnings("ignore")
