@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from edgefold.exporters.sensitivity import measure_sensitivity, most_sensitive
     from edgefold.exporters.tensorrt.engines import build_engine
     from edgefold.exporters.tensorrt.linting import lint_onnx
+    from edgefold.exporters.transformers_js_layout import write_transformers_js
 
 _HOME = {
     "build_engine": "tensorrt.engines",
@@ -19,6 +20,7 @@ _HOME = {
     "measure_sensitivity": "sensitivity",
     "most_sensitive": "sensitivity",
     "quantize_onnx": "artifact_quantization",
+    "write_transformers_js": "transformers_js_layout",
 }
 """Public names and the module each lives in; loaded on first use (PEP 562)."""
 
@@ -30,6 +32,7 @@ __all__ = [
     "measure_sensitivity",
     "most_sensitive",
     "quantize_onnx",
+    "write_transformers_js",
 ]
 
 

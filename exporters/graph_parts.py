@@ -15,6 +15,7 @@ from edgefold.exporters.cpu_graph import keep_layer_norms_apart
 from edgefold.exporters.flat_gathers import flatten_mask_gathers
 from edgefold.exporters.graph_names import Axes, name_ends
 from edgefold.exporters.preparation import quiet
+from edgefold.exporters.transposed_weights import store_transposed
 
 
 @dataclass(frozen=True)
@@ -66,5 +67,6 @@ def convert_part(part: GraphPart, opset: int) -> onnx_ir.Model:
     assert program is not None
     name_ends(program.model, tuple(part.inputs), part.outputs, part.axes)
     keep_layer_norms_apart(program.model)
+    store_transposed(program.model)
     flatten_mask_gathers(program.model)
     return program.model

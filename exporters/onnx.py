@@ -33,6 +33,7 @@ from edgefold.exporters.precisions import BITS, check_precision
 from edgefold.exporters.preparation import check_exportable, prepared, quiet, zero_shares
 from edgefold.exporters.quantization import Quantization, check_quantization, quantize_model
 from edgefold.exporters.targets import TORCH_OPSET, choose_opset
+from edgefold.exporters.transposed_weights import store_transposed
 from edgefold.exporters.weight_quantization import quantize_weights
 from edgefold.key_value_caches import caches_off
 from edgefold.mask_steps import NM
@@ -98,6 +99,7 @@ def export_onnx(
         graph = _convert(model, examples, axes, max(opset, TORCH_OPSET))
         name_dimensions(graph, axes)
         keep_layer_norms_apart(graph)
+        store_transposed(graph)
         flatten_mask_gathers(graph)
         if opset < TORCH_OPSET:
             lower_opset(graph)

@@ -8,6 +8,7 @@ from typing import Any, cast
 from torch import nn
 
 from edgefold.errors import InputError
+from edgefold.exporters.older_readers import suit_older_readers
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -20,7 +21,10 @@ TOKENIZER_FILES = (
     "spiece.model",
     "tokenizer.model",
     "sentencepiece.bpe.model",
+    "chat_template.jinja",
+    "normalizer.json",
     "preprocessor_config.json",
+    "processor_config.json",
 )
 
 
@@ -43,8 +47,12 @@ def write_optimum_layout(folder: Path, model: nn.Module, tokenizer: Any = None, 
         config.save_pretrained(folder)
     if keeps_cache and getattr(model, "generation_config", None) is not None:
         cast(Any, model).generation_config.save_pretrained(folder)
-    if tokenizer is None:
-        return
+    if tokenizer is not None:
+        _write_tokenizer(folder, tokenizer)
+        suit_older_readers(folder)
+
+
+def _write_tokenizer(folder: Path, tokenizer: Any) -> None:
     if hasattr(tokenizer, "save_pretrained"):
         tokenizer.save_pretrained(folder)
         return

@@ -14,13 +14,13 @@ def llama() -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 3}
-    return _noisy(LlamaForCausalLM, LlamaConfig(**SMALL, **sizes, intermediate_size=40, max_position_embeddings=64))
+    return noisy(LlamaForCausalLM, LlamaConfig(**SMALL, **sizes, intermediate_size=40, max_position_embeddings=64))
 
 
 def gpt2() -> Any:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    return _noisy(GPT2LMHeadModel, GPT2Config(**SMALL, n_embd=24, n_layer=2, n_head=3, n_positions=64))
+    return noisy(GPT2LMHeadModel, GPT2Config(**SMALL, n_embd=24, n_layer=2, n_head=3, n_positions=64))
 
 
 def t5() -> Any:
@@ -29,7 +29,7 @@ def t5() -> Any:
     sizes = {"d_model": 24, "d_kv": 8, "d_ff": 40, "num_layers": 2, "num_heads": 3}
     fields = {**SMALL, "eos_token_id": 1, "decoder_start_token_id": 0}
     del fields["bos_token_id"]
-    return _noisy(T5ForConditionalGeneration, T5Config(**fields, **sizes))
+    return noisy(T5ForConditionalGeneration, T5Config(**fields, **sizes))
 
 
 def whisper() -> Any:
@@ -39,7 +39,7 @@ def whisper() -> Any:
     heads = {"encoder_attention_heads": 3, "decoder_attention_heads": 3}
     lengths = {"max_source_positions": 20, "max_target_positions": 32, "num_mel_bins": 8}
     config = WhisperConfig(**SMALL, **sizes, **heads, **lengths, decoder_start_token_id=3)
-    model = _noisy(WhisperForConditionalGeneration, config)
+    model = noisy(WhisperForConditionalGeneration, config)
     model.generation_config.suppress_tokens = [5, 6]
     model.generation_config.begin_suppress_tokens = [2]
     return model
@@ -62,7 +62,7 @@ def features(rows: int = 2, seed: int = 0) -> dict[str, Tensor]:
     return {"input_features": torch.randn(rows, 8, 40, generator=torch.Generator().manual_seed(seed))}
 
 
-def _noisy(model_class: Any, config: Any) -> Any:
+def noisy(model_class: Any, config: Any) -> Any:
     """In float32 and evaluation mode, with weights so large that tokens differ."""
     torch.manual_seed(0)
     model = model_class(config).eval()

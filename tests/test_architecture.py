@@ -16,6 +16,7 @@ FOLDERS = {
     "edgefold.budget": ROOT / "sdk" / "budget",
     "edgefold.cli": ROOT / "sdk" / "cli",
     "edgefold.distillation": ROOT / "sdk" / "distillation",
+    "edgefold.integrations": ROOT / "sdk" / "integrations",
     "edgefold.penalties": ROOT / "sdk" / "penalties",
     "edgefold.exporters": ROOT / "exporters",
     "edgefold.exporters.tensorrt": ROOT / "exporters" / "tensorrt",
@@ -23,6 +24,7 @@ FOLDERS = {
     "edgefold.runtimes.agent": ROOT / "runtimes" / "agent",
     "edgefold.runtimes.remote": ROOT / "runtimes" / "remote",
     "edgefold.tasks": ROOT / "sdk" / "tasks",
+    "optimum.commands.register": ROOT / "sdk" / "optimum_register",
 }
 
 ALLOWED = {
@@ -72,6 +74,13 @@ ALLOWED = {
         "edgefold.tasks",
     ),
     "edgefold.distillation": ("edgefold", "edgefold.distillation", "edgefold.penalties"),
+    "edgefold.integrations": (
+        "edgefold",
+        "edgefold.cli",
+        "edgefold.exporters",
+        "edgefold.integrations",
+        "edgefold.runtimes",
+    ),
     "edgefold.penalties": ("edgefold.penalties", "edgefold.errors"),
     "edgefold.tasks": ("edgefold", "edgefold.distillation", "edgefold.penalties", "edgefold.tasks"),
     "edgefold.cli": (
@@ -86,6 +95,7 @@ ALLOWED = {
         "edgefold.runtimes.remote",
         "edgefold.tasks",
     ),
+    "optimum.commands.register": ("edgefold.integrations.optimum_command",),
 }
 """Package -> the modules of ours, or packages with all their modules, that it may import. "edgefold" is sdk/ alone."""
 FRONT = ("edgefold.budget.device_search",)

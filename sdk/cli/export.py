@@ -10,6 +10,7 @@ import typer
 
 from edgefold.artifacts import Precision
 from edgefold.cli.answers import Answer
+from edgefold.cli.layout_checks import check_layout
 from edgefold.cli.linting import add_lint, check_build, check_lint_target, is_graph, lint_graphs
 from edgefold.cli.paths import check_model_folder
 from edgefold.cli.ranges import read_ranges
@@ -30,6 +31,7 @@ Target = Literal[
     "tensorrt-11",
     "tensorrt-rtx",
 ]
+Layout = Literal["optimum", "transformers.js"]
 THIS_MACHINE: Target = "cpu-arm" if platform.machine() in ("aarch64", "arm64") else "cpu-x86"
 CPU_FLAGS = Path("/proc/cpuinfo")
 
@@ -103,6 +105,12 @@ def export_model(
             help="Name what that TensorRT would refuse: tensorrt-8.5 and later, tensorrt-rtx. Status 3 where it would.",
         ),
     ] = None,
+    layout: Annotated[
+        Layout,
+        typer.Option(
+            help="Who opens the folder as well: optimum; or transformers.js too, whose graphs stand in onnx/."
+        ),
+    ] = "optimum",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands in the output folder.")] = False,
 ) -> Answer:
     """Export a student to ONNX, checked against torch before it is handed out; or build an engine of TensorRT."""
@@ -113,6 +121,8 @@ def export_model(
         "timeout_s": build_seconds,
         "overwrite": overwrite,
     }
+    if layout == "transformers.js":
+        check_layout(kind, student)
     if kind == "tensorrt":
         check_build(student, out, lint)
         if out and is_graph(student):
@@ -152,6 +162,7 @@ def export_model(
         max_length=max_length,
         runs_here=_runs_here(wanted),
         shows_layers=sensitivity,
+        layout=layout,
         overwrite=overwrite,
     )
     if kind == "tensorrt":

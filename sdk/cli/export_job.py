@@ -17,7 +17,7 @@ from edgefold.cli.int8_job import export_best_int8
 from edgefold.cli.models import count_parameters, find_task, open_model
 from edgefold.cli.samples import Kind, example_samples
 from edgefold.cli.tables import make_table
-from edgefold.exporters import export_generator, export_onnx
+from edgefold.exporters import export_generator, export_onnx, write_transformers_js
 from edgefold.exporters.quantization import Quantization
 from edgefold.exporters.sensitivity import LayerSensitivity
 
@@ -41,6 +41,7 @@ def export_checkpoint(
     max_length: int,
     runs_here: bool,
     shows_layers: bool,
+    layout: str,
     overwrite: bool,
 ) -> Answer:
     """Open the model and its tokenizer or image processor, export, and say what was written.
@@ -50,6 +51,7 @@ def export_checkpoint(
         quantization: None measures which int8 is the best.
         runs_here: whether the target is this machine.
         shows_layers: whether to tell how sensitive each layer is to int8.
+        layout: "transformers.js", or that of optimum.
 
     Raises:
         InputError: the folder holds no model with a tokenizer, an image processor or a feature extractor.
@@ -72,7 +74,7 @@ def export_checkpoint(
             lineage=_lineage(folder),
             overwrite=overwrite,
         )
-        return _answer(out, artifact, model)
+        return _answer(out, _laid_out(artifact, layout), model)
     (inputs,) = _as_tensors(encode_samples(folder, kind, processor, examples, max_length))
     batches = _as_tensors(encode_samples(folder, kind, processor, samples, max_length)) if samples else None
     common: dict[str, Any] = {
@@ -92,7 +94,7 @@ def export_checkpoint(
             runs_here=runs_here,
             overwrite=overwrite,
         )
-        return _answer(out, artifact, model, layers if shows_layers else [])
+        return _answer(out, _laid_out(artifact, layout), model, layers if shows_layers else [])
     artifact = export_onnx(
         model,
         inputs,
@@ -103,7 +105,13 @@ def export_checkpoint(
         overwrite=overwrite,
         **common,
     )
-    return _answer(out, artifact, model)
+    return _answer(out, _laid_out(artifact, layout), model)
+
+
+def _laid_out(artifact: Artifact, layout: str) -> Artifact:
+    if layout != "transformers.js":
+        return artifact
+    return write_transformers_js([artifact], artifact.folder, overwrite=True)
 
 
 def _as_tensors(batches: Iterable[Arrays]) -> list[dict[str, Tensor]]:
