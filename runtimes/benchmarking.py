@@ -7,8 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edgefold.device_states import DeviceState
 from edgefold.errors import InputError
-from edgefold.reports import DeviceState, Report
+from edgefold.reports import Report
 from edgefold.runtimes.agent.measuring import Record, measure_in_turns
 from edgefold.runtimes.devices import read_device_state
 from edgefold.runtimes.sessions import Session

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefold.artifacts import TensorSpec
+from edgefold.device_states import DeviceState
 from edgefold.errors import InputError
-from edgefold.reports import DeviceState
 from edgefold.runtimes.agent.facts import read_facts
 from edgefold.runtimes.jetson import describe_jetson
 from edgefold.runtimes.nvidia import read_gpu_states

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from edgefold.reports import JetsonState
+from edgefold.device_states import JetsonState
 
 JETPACKS = {
     "35.1": "5.0.2",

@@ -5,10 +5,11 @@ from html import escape
 from pathlib import Path
 
 from edgefold.comparisons import Comparison
+from edgefold.device_states import DeviceState
 from edgefold.latency_figure import latency_plot
 from edgefold.report_canvas import NARROW, WIDE
 from edgefold.report_parts import draw_for_desk_and_phone, draw_section, draw_table, draw_with_aside, say, write_page
-from edgefold.reports import DeviceState, Report
+from edgefold.reports import Report
 
 Machine = tuple[str, str, str]
 

@@ -6,6 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from edgefold.device_states import DeviceState
 from edgefold.report_canvas import NARROW, WIDE
 from edgefold.report_figures import curves_plot, trade_off_plot
 from edgefold.report_method import describe_method, describe_threads
@@ -18,7 +19,6 @@ from edgefold.report_parts import (
     say,
     write_page,
 )
-from edgefold.reports import DeviceState
 from edgefold.summaries import DemoSummary, ModelResult
 
 

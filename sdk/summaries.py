@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from edgefold.device_states import DeviceState
 from edgefold.errors import InputError
 from edgefold.ratios import Ratio
-from edgefold.reports import DeviceState
 from edgefold.staging import staged_file
 
 Role = Literal["teacher", "student", "rival"]

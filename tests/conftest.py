@@ -263,7 +263,7 @@ def make_result() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def make_summary() -> Callable[..., Any]:
     """A factory of the demo's summary around some results."""
-    from edgefold.reports import DeviceState
+    from edgefold.device_states import DeviceState
     from edgefold.summaries import DemoSummary, GateResult, LayerShape, find_dominated
 
     def make(results: list[Any], **fields: Any) -> DemoSummary:

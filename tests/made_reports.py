@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from edgefold.reports import DeviceState, Report
+from edgefold.device_states import DeviceState
+from edgefold.reports import Report
 
 STATE = DeviceState(
     processor="Made-up CPU",

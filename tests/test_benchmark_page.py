@@ -10,9 +10,10 @@ import pytest
 
 from edgefold.benchmark_page import render_benchmarks
 from edgefold.comparisons import compare_reports, pair_up
+from edgefold.device_states import DeviceState
 from edgefold.latency_figure import latency_plot
 from edgefold.report_canvas import NARROW, WIDE, Canvas
-from edgefold.reports import DeviceState, Report
+from edgefold.reports import Report
 
 Make = Callable[..., Report]
 

@@ -7,7 +7,7 @@ import pytest
 from edgefold.cli import device_examination
 from edgefold.cli.device_examination import examine_device
 from edgefold.cli.findings import Finding
-from edgefold.reports import DeviceState, JetsonState
+from edgefold.device_states import DeviceState, JetsonState
 
 
 def examine(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> dict[str, Finding]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edgefold.artifacts import TensorSpec
+from edgefold.device_states import DeviceState
 from edgefold.errors import InputError
-from edgefold.reports import DeviceState
 from edgefold.runtimes import example_inputs, read_device_state
 from edgefold.runtimes.agent import facts
 from edgefold.runtimes.devices import is_emulated

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgefold.reports import JetsonState
+from edgefold.device_states import JetsonState
 from edgefold.runtimes.jetson import describe_jetson
 
 CLOCKS = """\

@@ -6,8 +6,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgefold.artifacts import Artifact
+from edgefold.device_states import DeviceState
 from edgefold.errors import DeviceError, InputError
-from edgefold.reports import DeviceState, Report
+from edgefold.reports import Report
 from edgefold.runtimes.agent.arrays import encode_arrays
 from edgefold.runtimes.benchmarking import batch_size
 from edgefold.runtimes.devices import describe_device

@@ -1,8 +1,8 @@
 """What `edgefold doctor --device ssh://user@host` finds on a device, and the advice that follows."""
 
 from edgefold.cli.findings import Finding, describe_processor
+from edgefold.device_states import DeviceState, JetsonState
 from edgefold.errors import DeviceError
-from edgefold.reports import DeviceState, JetsonState
 from edgefold.runtimes.remote.measurement import clear_remote_store, read_remote_state
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
