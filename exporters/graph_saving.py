@@ -41,8 +41,11 @@ def save_graph(model: onnx_ir.Model, path: Path, opset: int, single_file_bytes: 
         raise InputError(f"The exporter wrote opset {found} where {opset} was asked for; ask for opset={found} or 20.")
     for node in model.graph.all_nodes():
         node.metadata_props.pop(STACK_TRACE, None)
-    for value in model.graph.initializers.values():  # its tensor says it; onnxruntime transposes tensors of a Gemm
-        value.shape = None
+    for value in model.graph.initializers.values():
+        if (
+            value.shape is not None and len(value.shape) == 2
+        ):  # the tensor says it; onnxruntime transposes those of a Gemm
+            value.shape = None
     newest = MAX_IR_VERSION if opset > OLD_OPSET else OLD_IR_VERSION
     model.ir_version = min(model.ir_version or newest, newest)
     write_graph(model, path, single_file_bytes)
