@@ -66,7 +66,7 @@ def build_student(
             "elimination" what they would miss most once the sequential start has fitted them to what is left, which
             costs whole second moments.
         progress: progress("start", layers done, of all, figures of the last one).
-        graph: of the teacher, where it has been traced already.
+        graph: of the teacher, where it has been traced already; of no use where the teacher is not on the CPU.
         previous: a student under the same plan, of another teacher, whose maps are taken instead of calibrated ones
             (see `edgefold.carrying`).
         gates: on dimensions of the student that the plan makes, which training closes one by one; see `Gates`.

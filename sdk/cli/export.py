@@ -154,7 +154,7 @@ def export_model(
         student,
         precision=precision,
         target=wanted,
-        others=("openvino",) if target is None and kind == "onnx" and can_quantize() else (),
+        others=("openvino",) if target is None and kind == "onnx" and layout == "optimum" and can_quantize() else (),
         opset=opset,
         quantization=method,
         kind=reads,
