@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from edgefold.artifacts import load_artifact
+from edgefold.cli import export, export_job
+from edgefold.cli.answers import Answer
 from edgefold.cli.application import app
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -43,3 +45,21 @@ def test_what_cannot_be_laid_out_is_refused(make_artifact: Callable[..., Any], t
     for name, more, says in cases:
         result = invoke("export", tmp_path / name, "--out", tmp_path / "out", "--layout", "transformers.js", *more)
         assert (result.exit_code, says in " ".join(result.stderr.split())) == (2, True), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "others"),
+    [((), ("openvino",)), (("--layout", "transformers.js"), ()), (("--target", "cpu-x86"), ())],
+    ids=["for this machine", "for a browser", "for a target"],
+)
+def test_openvino_is_a_candidate_where_its_artifact_would_serve(
+    more: tuple[str, ...], others: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(export_job, "export_checkpoint", lambda *_, **settings: seen.update(settings) or Answer({}, ()))
+    monkeypatch.setattr(export, "can_quantize", lambda: True)
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "config.json").write_text("{}")
+    result = invoke("export", tmp_path / "student", "--out", tmp_path / "out", *more)
+    assert result.exit_code == 0, result.stderr
+    assert seen["others"] == others
