@@ -38,9 +38,9 @@ def search(step: Step, prompt: Ids, settings: Generation, max_new_tokens: int) -
 
 
 def _choose(logits: NDArray[np.floating[Any]], settings: Generation, is_first: bool) -> Ids:
-    """(rows, vocabulary) -> (rows,)."""
-    never = [*settings.never_ids, *(settings.never_first_ids if is_first else ())]
-    if never:
+    """(rows, vocabulary) -> (rows,). Ids beyond a vocabulary that became smaller forbid nothing, as in transformers."""
+    forbidden = (*settings.never_ids, *(settings.never_first_ids if is_first else ()))
+    if never := [token for token in forbidden if token < logits.shape[-1]]:
         logits = logits.copy()
         logits[:, never] = -np.inf
     chosen: Ids = logits.argmax(-1).astype(np.int64)

@@ -75,7 +75,7 @@ def test_the_settings_may_forbid_tokens_always_or_at_first() -> None:
     def step(ids: Any) -> Any:
         return np.tile(np.arange(5.0), (len(ids), 1))
 
-    settings = Generation(layers=0, never_ids=(4,), never_first_ids=(3,))
+    settings = Generation(layers=0, never_ids=(4, 50_000), never_first_ids=(3, 5))  # a vocabulary of five, once larger
     (row,) = search(step, np.ones((1, 2), np.int64), settings, 3)
     assert row.tolist() == [2, 3, 3]
 
