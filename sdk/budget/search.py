@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from edgefold.budget.blank_students import BlankStudents
-from edgefold.budget.candidates import Candidate, Depth, explore_depths, propose, varied
+from edgefold.budget.candidates import Candidate, Depth, explore_depths
 from edgefold.budget.choices import distinct, random_sizes, to_plan
 from edgefold.budget.costs import Cost
+from edgefold.budget.even_candidates import choose
 from edgefold.budget.goals import Budget
 from edgefold.budget.latency_models import LatencyModel
 from edgefold.budget.latency_tables import LatencyTable, Measure, measure_plans
@@ -93,10 +94,11 @@ def search(
     """Find a student within a budget that keeps a share of its teacher's quality.
 
     Blank students are measured on the target, and a latency model is fitted to them; what every choice loses is
-    estimated without training; the plans of least damage within the budget are trained for a third of the recipe's
-    epochs, and the best of these whole, until one meets both goals. Everything lies in `out`: latency_table.json,
-    trials/, search.json, search.html with the front, and recipe.yaml, the recipe with the winning plan. A search that
-    was killed and is started again on the same folder goes on with what it finds there.
+    estimated without training; the plans of least damage within the budget, and the one that gives every dimension the
+    same share, are trained for a third of the recipe's epochs, and the best of these whole, until one meets both
+    goals. Everything lies in `out`: latency_table.json, trials/, search.json, search.html with the front, and
+    recipe.yaml, the recipe with the winning plan. A search that was killed and is started again on the same folder
+    goes on with what it finds there.
 
     Args:
         recipe: its plan is replaced, everything else holds for every trial.
@@ -141,7 +143,7 @@ class _Search:
         def spent(cost: Cost) -> float:
             return self.goal.budget.spent(cost, model.predict(cost), self.goal.precision)
 
-        chosen = varied(propose(depths, spent, limit, self.goal.batch), self.effort.plans)
+        chosen = choose(depths, spent, limit, self.effort.plans, self.goal.batch)
         if not chosen:
             raise GateError(
                 f"No plan meets {self.goal.budget}: even the smallest is beyond it. Raise the budget, or start from a "

@@ -4,8 +4,8 @@
 
 DEMOS and EPOCHS as for bench_recipes.py; each folder's number is the seed, counted from FIRST_SEED (0). The searched
 and the random arm each train four plans for a third of the epochs and the two best of these whole; the uniform one,
-every dimension at the same share, is trained whole once. All plans are chosen with the same latency model to just meet
-the budget.
+every dimension at the same share, which is the last of the searched arm's four too, is trained whole once. All plans
+are chosen with the same latency model to just meet the budget.
 """
 
 import os
@@ -23,16 +23,16 @@ from demo_teacher import FOLDER, Demo
 from torch import Tensor, nn
 
 from edgefold.budget.blank_students import BlankStudents
-from edgefold.budget.candidates import Candidate, Depth, explore_depths, propose, varied
+from edgefold.budget.candidates import Candidate, Depth, explore_depths
 from edgefold.budget.choices import distinct, random_sizes, to_plan
 from edgefold.budget.costs import CostCounter
+from edgefold.budget.even_candidates import choose
 from edgefold.budget.latency_models import LatencyModel
 from edgefold.budget.latency_tables import LatencyTable, measure_plans
 from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget
 from edgefold.budget.search_inputs import SearchInputs, read_inputs
 from edgefold.checkpoints import load_student
 from edgefold.compression import compress
-from edgefold.hardware_sizes import round_up
 from edgefold.plans import Plan
 from edgefold.ranking_scores import rank_correlation
 from edgefold.recipes import Recipe, check_recipe
@@ -106,20 +106,6 @@ def random_candidates(bench: Bench, seed: int) -> Iterator[Candidate]:
             yield Candidate(to_plan(depth.choices, sizes, depth.steps), lost, cost)
 
 
-def uniform_plan(bench: Bench) -> Plan:
-    """Every dimension of the whole depth at the largest share that meets the budget."""
-    depth = bench.depths[0]
-    counter = CostCounter(depth.graph)
-    for thousandths in range(1000, 0, -5):
-        sizes = {}
-        for each in depth.choices:
-            multiple = 1 if each.kind == "heads" else 8
-            sizes[each.dimension] = min(each.sizes[-1], round_up(-(-each.sizes[-1] * thousandths // 1000), multiple))
-        if bench.model.predict(counter.count(sizes)) <= bench.limit:
-            return to_plan(depth.choices, sizes)
-    raise AssertionError("not even the smallest plan meets the budget")
-
-
 def said(plan: Plan) -> str:
     values: list[Any] = [step for each in plan.to_dicts() for step in each.values()]
     return ", ".join(" ".join(str(value) for value in step.values()) for step in values)
@@ -127,9 +113,9 @@ def said(plan: Plan) -> str:
 
 def compare(folder: Path, seed: int, out: Path) -> dict[str, Trained]:
     bench = Bench(Demo(folder).recipe(FOLDER / "reviews.yaml", seed), out)
-    proposed = varied(propose(bench.depths, bench.model.predict, bench.limit), SHORT)
+    proposed = choose(bench.depths, bench.model.predict, bench.limit, SHORT)
     found = {"searched": bench.contest("searched", proposed)}
-    found["uniform"] = bench.train(uniform_plan(bench), bench.recipe.training.epochs, "uniform")
+    found["uniform"] = bench.train(proposed[-1].plan, bench.recipe.training.epochs, "uniform")
     found["random"] = bench.contest("random", list(islice(random_candidates(bench, seed), SHORT)))
     off = f"latency model off by {bench.model.median_error:.1%}"
     print(f"\nseed {seed}, {SPEEDUP:g} x the teacher's speed in fp32; {off}")
