@@ -47,12 +47,12 @@ def benchmark_artifacts(
     Args:
         artifacts: label -> artifact.
         device: "cpu" or "cuda" of this machine, or ssh://user@host[:port] for the CPU of another, which needs python3
-            and onnxruntime and nothing of ours.
+            and the runtime and nothing of ours.
         runtime: of all; else of each the one that it is for, as `open_session` takes it.
         energy_s: on a Jetson or an NVIDIA GPU (by nvidia-ml-py), how long it idles and then runs each artifact alone
             while its power is read; 0 for not.
-        concurrency: sessions of each artifact that run at the same time, on this machine; see `benchmark_concurrently`.
-        cores: those of this machine that it stays on; () for all that it may use.
+        concurrency: sessions of each artifact that run at the same time; see `benchmark_concurrently`.
+        cores: those of the machine that it stays on; () for all that it may use.
         memory: whether to open and run each artifact once more in a process of its own, to see how much it takes.
         provider, io_binding, cuda_graph, tf32: of a GPU; see `open_session`.
 
@@ -64,10 +64,6 @@ def benchmark_artifacts(
         raise InputError("There is nothing to measure; give at least one artifact.")
     procedure = {"warmup_s": warmup_s, "min_duration_s": min_duration_s, "min_runs": min_runs, "block_s": block_s}
     if is_remote(device):
-        if concurrency != 1 or memory or cores:
-            raise InputError(f"Concurrency, memory and cores are for this machine only; {device} is another.")
-        if runtime not in (None, "onnxruntime"):
-            raise InputError(f"On a device only onnxruntime measures; got the runtime {runtime!r}.")
         if provider or io_binding or cuda_graph or tf32:
             raise InputError(f"Providers, IO binding, CUDA graphs and TF32 are for this machine's GPU; got {device}.")
         return benchmark_on_device(
@@ -77,6 +73,10 @@ def benchmark_artifacts(
             threads=threads,
             spinning=spinning,
             procedure=procedure,
+            runtime=runtime,
+            concurrency=concurrency,
+            cores=cores,
+            memory=memory,
             energy_s=energy_s,
         )
     gpu: Any = {"provider": provider, "io_binding": io_binding, "cuda_graph": cuda_graph, "tf32": tf32}
