@@ -41,6 +41,7 @@ def benchmark_artifacts(
     io_binding: bool = False,
     cuda_graph: bool = False,
     tf32: bool = False,
+    beside: Mapping[str, Session] | None = None,
 ) -> dict[str, Report]:
     """Open artifacts side by side and measure them as `benchmark_together` does.
 
@@ -55,6 +56,8 @@ def benchmark_artifacts(
         cores: those of the machine that it stays on; () for all that it may use.
         memory: whether to open and run each artifact once more in a process of its own, to see how much it takes.
         provider, io_binding, cuda_graph, tf32: of a GPU; see `open_session`.
+        beside: label -> sessions that are open on this machine, as of `open_torch_baseline`, to be measured in turns
+            with the artifacts.
 
     Raises:
         InputError: nothing to measure, a malformed address, or artifacts and inputs that do not fit.
@@ -62,6 +65,7 @@ def benchmark_artifacts(
     """
     if not artifacts:
         raise InputError("There is nothing to measure; give at least one artifact.")
+    _check_beside(artifacts, beside or {}, device, concurrency)
     procedure = {"warmup_s": warmup_s, "min_duration_s": min_duration_s, "min_runs": min_runs, "block_s": block_s}
     if is_remote(device):
         if provider or io_binding or cuda_graph or tf32:
@@ -82,7 +86,18 @@ def benchmark_artifacts(
     gpu: Any = {"provider": provider, "io_binding": io_binding, "cuda_graph": cuda_graph, "tf32": tf32}
     opening = Opening(device=device, runtime=runtime, threads=threads, spinning=spinning, **gpu)
     with bound_to(cores):
-        return _measure_here(artifacts, inputs, opening, procedure, concurrency, memory, energy_s)
+        return _measure_here(artifacts, inputs, opening, procedure, concurrency, memory, energy_s, beside or {})
+
+
+def _check_beside(
+    artifacts: Mapping[str, Artifact], beside: Mapping[str, Session], device: str, concurrency: int
+) -> None:
+    if beside and is_remote(device):
+        raise InputError(f"{next(iter(beside))} is open on this machine, so it cannot be measured on {device}.")
+    if beside and concurrency > 1:
+        raise InputError(f"{next(iter(beside))} is one open session; concurrency={concurrency} would take as many.")
+    if shared := sorted(artifacts.keys() & beside.keys()):
+        raise InputError(f"{shared[0]} is the label of two; give each its own.")
 
 
 def _measure_here(
@@ -93,6 +108,7 @@ def _measure_here(
     concurrency: int,
     memory: bool,
     energy_s: float,
+    beside: Mapping[str, Session],
 ) -> dict[str, Report]:
     sizes = {label: measure_memory(artifact, inputs, opening) for label, artifact in artifacts.items() if memory}
     with ExitStack() as stack:
@@ -100,6 +116,7 @@ def _measure_here(
             label: [stack.enter_context(open_session(artifact, **asdict(opening))) for _ in range(concurrency)]
             for label, artifact in artifacts.items()
         }
+        sessions |= {label: [session] for label, session in beside.items()}
         reports = _measure(sessions, inputs, procedure)
         runs = {label: partial(group[0].run, inputs) for label, group in sessions.items()}
         watches = opening.device == "cuda" and concurrency == 1 and energy_s > 0

@@ -143,6 +143,7 @@ WITH_TORCH = (
     "models",
     "search_job",
     "tokenizers",
+    "torch_rivals",
 )
 """The work behind commands of sdk/cli/ that need torch or transformers; commands import it inside their functions."""
 BASELINES = ("edgefold.runtimes.torch_baseline",)

@@ -1,13 +1,13 @@
 """`edgefold bench`: latency and throughput of an artifact, on this machine or a device; needs no torch."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from edgefold.cli.answers import Answer
-from edgefold.cli.devices import check_device
-from edgefold.cli.paths import check_artifact_folder, check_output_file
+from edgefold.cli.devices import LOCAL, check_device
+from edgefold.cli.paths import check_artifact_folder, check_model_folder, check_output_file
 from edgefold.errors import InputError
 
 OFFLINE_BATCHES = (1, 2, 4, 8)
@@ -18,6 +18,15 @@ def bench_artifact(
     against: Annotated[
         Path | None, typer.Option(help="Artifact to compare with, measured in turns with the first.")
     ] = None,
+    against_torch: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the student or checkpoint to compare with as torch runs it in float32, on this machine.",
+        ),
+    ] = None,
+    torch_compile: Annotated[
+        bool, typer.Option("--torch-compile", help="With --against-torch: compile it with torch.compile.")
+    ] = False,
     runtime: Annotated[
         Literal["onnxruntime", "openvino", "tensorrt"] | None,
         typer.Option(
@@ -74,6 +83,8 @@ def bench_artifact(
     """Measure latency and throughput; with --against, the paired ratio and its confidence interval as well."""
     folders = [check_artifact_folder(folder) for folder in (artifact, against) if folder]
     check_device(device)
+    if against_torch or torch_compile:
+        _check_torch(against_torch, against, device, concurrency, memory, part)
     if out:
         check_output_file(out)
     sizes, bound = _read_batches(batches, batch, scenario), _read_cores(cores)
@@ -94,7 +105,29 @@ def bench_artifact(
         "tf32": tf32,
     }
     inputs = Inputs(sizes, sequence, past, part)
-    return measure(folders, settings, inputs, scenario=scenario, loadgen=loadgen, out=out)
+    rival: Any = {"against_torch": against_torch, "compiled": torch_compile}
+    return measure(folders, settings, inputs, scenario=scenario, loadgen=loadgen, out=out, **rival)
+
+
+def _check_torch(
+    folder: Path | None, against: Path | None, device: str, concurrency: int, memory: bool, part: str | None
+) -> None:
+    """What one open session of torch on this machine can be compared in."""
+    if folder is None:
+        raise InputError("--torch-compile is for the model of --against-torch; give its folder.")
+    if against:
+        raise InputError("--against and --against-torch each name the one to compare with; give one of them.")
+    if device not in LOCAL:
+        raise InputError(
+            f"--against-torch runs torch on this machine, and {device} is another; give --device cpu or cuda."
+        )
+    asked = {"--concurrency": concurrency > 1, "--memory": memory, "--part": part is not None}
+    if wrong := [option for option, given in asked.items() if given]:
+        raise InputError(
+            f"--against-torch measures one session of one whole model; leave {wrong[0]} out, or measure the artifact "
+            "alone with it."
+        )
+    check_model_folder(folder, "torch model")
 
 
 def _read_batches(text: str | None, batch: int, scenario: str) -> tuple[int, ...]:
