@@ -111,7 +111,9 @@ def test_a_device_without_openvino_says_so(device: Loopback, large: Artifact, tm
     python = str(device.folder / "without" / "bin" / "python3")
     for options in ({}, {"memory": True}):
         with pytest.raises(
-            DeviceError, match=rf"{python} on the device cannot import openvino .*{python} -m pip install openvino"
+            DeviceError,
+            match=rf"{python} on the device cannot import openvino .*{python} -m pip install openvino, "
+            "or choose the runtime onnxruntime",
         ):
             measure(device, large, device.address(python), runtime="openvino", **options)
     with pytest.raises(DeviceError, match="on the device cannot import openvino"):
@@ -124,6 +126,8 @@ def test_what_a_device_cannot_do_is_refused(device: Loopback, make_artifact: Mak
     result = bench(device, artifact, "--cores", 4096)
     assert result.exit_code == 2
     assert "Cores 4096 were asked for; this process may use " in " ".join(result.stderr.split())
+    with pytest.raises(InputError, match="threads=0 must be at least 1"):
+        benchmark_artifacts({"a": artifact}, SMALL, device=device.address(), threads=0)
     with pytest.raises(InputError, match="threads cannot be told to spin"):
         benchmark_artifacts({"a": artifact}, SMALL, device=device.address(), runtime="openvino", spinning=True)
     assert "LoadGen drives sessions of this machine" in bench(device, artifact, "--loadgen").stderr

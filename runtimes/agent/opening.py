@@ -15,6 +15,8 @@ from edgefold.runtimes.agent.refusals import Refused
 MODULES = {"onnxruntime": "onnx_models", "openvino": "openvino_models"}
 """Runtime -> the module beside this one that opens models in it."""
 
+USUAL = "onnxruntime"
+
 
 @dataclass(frozen=True)
 class OpenedModel:
@@ -36,10 +38,11 @@ def import_runtime(runtime: str) -> Any:
     try:
         return import_module(f"{__name__.rpartition('.')[0]}.{MODULES[runtime]}")
     except (ImportError, OSError) as error:  # OSError: a library of the runtime's own is missing
+        other = "" if runtime == USUAL else f", or choose the runtime {USUAL}"
         raise Refused(
             "device",
             f"{sys.executable} on the device cannot import {runtime} ({error}); install it there with: "
-            f"{sys.executable} -m pip install {runtime}. Where it is in an environment of its own, name that "
+            f"{sys.executable} -m pip install {runtime}{other}. Where it is in an environment of its own, name that "
             "environment's interpreter in the address, as in ssh://user@host/home/user/venv/bin/python3.",
         ) from error
 
@@ -51,8 +54,10 @@ def open_model(label: str, model: Mapping[str, Any], *, device: str, threads: in
         model: path, runtime, precision, outputs (names).
 
     Raises:
-        Refused: a runtime that is not here, or a model that it does not open.
+        Refused: a runtime that is not here, a model that it does not open, or no thread to run it in.
     """
+    if threads < 1:
+        raise Refused("input", f"threads={threads} must be at least 1.")
     module = import_runtime(model["runtime"])
     options: dict[str, Any] = {"device": device, "threads": threads, "spinning": spinning}
     started = time.perf_counter()

@@ -245,7 +245,7 @@ def _row(report: Report, size_bytes: int, has_gpu: bool) -> Sequence[object]:
         report.batch_size,
         *(None if time is None else time * 1e3 for time in times),
         report.throughput,
-        report.load_s,
+        None if report.runtime == "torch" else report.load_s,  # of a module that was read before
         report.first_run_s * 1e3,
         len(report.times_s),
     )
