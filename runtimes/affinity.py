@@ -3,9 +3,10 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
-from edgefold.errors import DeviceError, InputError
+from edgefold.runtimes.agent.core_binding import bind, check_cores
+from edgefold.runtimes.agent.refusals import Refused
+from edgefold.runtimes.host_errors import error_of
 
 
 @contextmanager
@@ -19,26 +20,13 @@ def bound_to(cores: Sequence[int]) -> Iterator[None]:
     if not cores:
         yield
         return
-    if not hasattr(os, "sched_setaffinity"):
-        raise DeviceError("This system cannot bind a process to cores; measure without naming any.")
+    try:
+        check_cores(cores)
+    except Refused as refused:
+        raise error_of(refused.kind, refused.message) from None
     allowed = os.sched_getaffinity(0)
-    if not set(cores) <= allowed:
-        raise InputError(f"Cores {_listed(cores)} were asked for; this process may use {_listed(sorted(allowed))}.")
-    _bind(set(cores))
+    bind(cores)
     try:
         yield
     finally:
-        _bind(allowed)
-
-
-def _bind(cores: set[int]) -> None:
-    """Threads that a library has started already keep their own affinity, so each is told."""
-    for task in Path("/proc/self/task").iterdir():
-        try:
-            os.sched_setaffinity(int(task.name), cores)
-        except ProcessLookupError:  # it has ended since it was listed
-            continue
-
-
-def _listed(cores: Sequence[int]) -> str:
-    return ", ".join(map(str, cores))
+        bind(allowed)

@@ -41,20 +41,23 @@ def benchmark_artifacts(
     io_binding: bool = False,
     cuda_graph: bool = False,
     tf32: bool = False,
+    beside: Mapping[str, Session] | None = None,
 ) -> dict[str, Report]:
     """Open artifacts side by side and measure them as `benchmark_together` does.
 
     Args:
         artifacts: label -> artifact.
         device: "cpu" or "cuda" of this machine, or ssh://user@host[:port] for the CPU of another, which needs python3
-            and onnxruntime and nothing of ours.
+            and the runtime and nothing of ours.
         runtime: of all; else of each the one that it is for, as `open_session` takes it.
         energy_s: on a Jetson or an NVIDIA GPU (by nvidia-ml-py), how long it idles and then runs each artifact alone
             while its power is read; 0 for not.
-        concurrency: sessions of each artifact that run at the same time, on this machine; see `benchmark_concurrently`.
-        cores: those of this machine that it stays on; () for all that it may use.
+        concurrency: sessions of each artifact that run at the same time; see `benchmark_concurrently`.
+        cores: those of the machine that it stays on; () for all that it may use.
         memory: whether to open and run each artifact once more in a process of its own, to see how much it takes.
         provider, io_binding, cuda_graph, tf32: of a GPU; see `open_session`.
+        beside: label -> sessions that are open on this machine, as of `open_torch_baseline`, to be measured in turns
+            with the artifacts.
 
     Raises:
         InputError: nothing to measure, a malformed address, or artifacts and inputs that do not fit.
@@ -62,12 +65,9 @@ def benchmark_artifacts(
     """
     if not artifacts:
         raise InputError("There is nothing to measure; give at least one artifact.")
+    _check_beside(artifacts, beside or {}, device, concurrency)
     procedure = {"warmup_s": warmup_s, "min_duration_s": min_duration_s, "min_runs": min_runs, "block_s": block_s}
     if is_remote(device):
-        if concurrency != 1 or memory or cores:
-            raise InputError(f"Concurrency, memory and cores are for this machine only; {device} is another.")
-        if runtime not in (None, "onnxruntime"):
-            raise InputError(f"On a device only onnxruntime measures; got the runtime {runtime!r}.")
         if provider or io_binding or cuda_graph or tf32:
             raise InputError(f"Providers, IO binding, CUDA graphs and TF32 are for this machine's GPU; got {device}.")
         return benchmark_on_device(
@@ -77,12 +77,27 @@ def benchmark_artifacts(
             threads=threads,
             spinning=spinning,
             procedure=procedure,
+            runtime=runtime,
+            concurrency=concurrency,
+            cores=cores,
+            memory=memory,
             energy_s=energy_s,
         )
     gpu: Any = {"provider": provider, "io_binding": io_binding, "cuda_graph": cuda_graph, "tf32": tf32}
     opening = Opening(device=device, runtime=runtime, threads=threads, spinning=spinning, **gpu)
     with bound_to(cores):
-        return _measure_here(artifacts, inputs, opening, procedure, concurrency, memory, energy_s)
+        return _measure_here(artifacts, inputs, opening, procedure, concurrency, memory, energy_s, beside or {})
+
+
+def _check_beside(
+    artifacts: Mapping[str, Artifact], beside: Mapping[str, Session], device: str, concurrency: int
+) -> None:
+    if beside and is_remote(device):
+        raise InputError(f"{next(iter(beside))} is open on this machine, so it cannot be measured on {device}.")
+    if beside and concurrency > 1:
+        raise InputError(f"{next(iter(beside))} is one open session; concurrency={concurrency} would take as many.")
+    if shared := sorted(artifacts.keys() & beside.keys()):
+        raise InputError(f"{shared[0]} is the label of two; give each its own.")
 
 
 def _measure_here(
@@ -93,6 +108,7 @@ def _measure_here(
     concurrency: int,
     memory: bool,
     energy_s: float,
+    beside: Mapping[str, Session],
 ) -> dict[str, Report]:
     sizes = {label: measure_memory(artifact, inputs, opening) for label, artifact in artifacts.items() if memory}
     with ExitStack() as stack:
@@ -100,6 +116,7 @@ def _measure_here(
             label: [stack.enter_context(open_session(artifact, **asdict(opening))) for _ in range(concurrency)]
             for label, artifact in artifacts.items()
         }
+        sessions |= {label: [session] for label, session in beside.items()}
         reports = _measure(sessions, inputs, procedure)
         runs = {label: partial(group[0].run, inputs) for label, group in sessions.items()}
         watches = opening.device == "cuda" and concurrency == 1 and energy_s > 0

@@ -25,9 +25,11 @@ RUNTIMES = {
 """Name -> its module, its class, and the artifact formats that it opens."""
 GPU_SETTINGS = {"onnxruntime": ("provider", "io_binding", "cuda_graph", "tf32"), "tensorrt": ("cuda_graph",)}
 """Runtime -> the settings of a GPU that it takes, by the names of `open_session`."""
-ON_DEVICE = "onnxruntime"
-ON_DEVICES = ("edgefold.runtimes.remote.remote_session", "RemoteSession", ("onnx",))
-"""The same for devices over SSH, whose onnxruntime it is."""
+USUAL = "onnxruntime"
+ON_DEVICES = ("onnxruntime", "openvino")
+"""The runtimes in which models are opened on devices over SSH, by the agent that goes there,"""
+REMOTE = ("edgefold.runtimes.remote.remote_session", "RemoteSession")
+"""with this session here."""
 
 
 class Session(Protocol):
@@ -96,11 +98,11 @@ def open_session(
     """
     if runtime not in (None, *RUNTIMES):
         raise InputError(f"There is no runtime {runtime!r}; choose one of {', '.join(RUNTIMES)}.")
-    if is_remote(device) and runtime not in (None, ON_DEVICE):
-        raise InputError(f"On a device it is {ON_DEVICE} that runs; got the runtime {runtime!r}.")
     opened = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
+    if is_remote(device):
+        runtime = runtime_on_device(opened, runtime, device)
     runtime = runtime or usual_runtime(opened, device)
-    module, name, formats = ON_DEVICES if is_remote(device) else RUNTIMES[runtime]
+    module, name, formats = RUNTIMES[runtime]
     if opened.format not in formats:
         fitting = [other for other, (_, _, kinds) in RUNTIMES.items() if opened.format in kinds]
         raise InputError(
@@ -109,6 +111,8 @@ def open_session(
         )
     gpu = {"provider": provider, "io_binding": io_binding, "cuda_graph": cuda_graph, "tf32": tf32}
     chosen = _check_gpu_settings(gpu, runtime, device)
+    if is_remote(device):
+        module, name, chosen = *REMOTE, {"runtime": runtime}
     session: Session = getattr(_import_runtime(runtime, module), name)(
         opened, device=device, threads=threads, spinning=spinning, **chosen
     )
@@ -128,8 +132,20 @@ def _check_gpu_settings(settings: Mapping[str, Any], runtime: str, device: str) 
 
 
 def usual_runtime(artifact: Artifact, device: str = "cpu") -> str:
-    """OpenVINO on this machine's CPU for what was exported for it, whose int8 others run slowly; else ONNX Runtime."""
-    return "openvino" if artifact.target == "openvino" and device == "cpu" else ON_DEVICE
+    """OpenVINO on a CPU for what was exported for it, whose int8 others run slowly; else ONNX Runtime."""
+    return "openvino" if artifact.target == "openvino" and (device == "cpu" or is_remote(device)) else USUAL
+
+
+def runtime_on_device(artifact: Artifact, runtime: str | None, device: str) -> str:
+    """The runtime that opens the artifact on a device over SSH.
+
+    Raises:
+        InputError: none there does.
+    """
+    runtime = runtime or usual_runtime(artifact, device)
+    if runtime not in ON_DEVICES:
+        raise InputError(f"On a device it is {' or '.join(ON_DEVICES)} that runs; got the runtime {runtime!r}.")
+    return runtime
 
 
 def import_runtime(runtime: str) -> None:

@@ -83,7 +83,7 @@ class TorchBaseline:
         tf32: bool,
         threads: int,
     ) -> None:
-        self.label, self.device, self.precision = label, device, dtype
+        self.label, self.device, self.precision = label, device, str(dtype)
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.gpu_s: float | None = None
         """Seconds of the last run's kernels, between two CUDA events."""
@@ -115,7 +115,7 @@ class TorchBaseline:
         with self._set():
             given = {spec.name: self._place(feeds[spec.name]) for spec in self.inputs}
             self._record(0)
-            found = self._module(**given)
+            found = self._compute(given)
             self._record(1)
             arrays = {
                 spec.name: tensor.to(_torch_dtype(spec.dtype)).cpu().numpy()
@@ -139,6 +139,24 @@ class TorchBaseline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _compute(self, given: Mapping[str, Tensor]) -> Any:
+        """
+        Raises:
+            DeviceError: torch.compile failed.
+            InputError: the module failed.
+        """
+        try:
+            return self._module(**given)
+        except Exception as error:  # modules raise what they like, and torch.compile has a tree of its own
+            told = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
+            shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
+            if _is_of_the_compiler(error):
+                raise DeviceError(
+                    f"{self.label} cannot be compiled by torch.compile here ({told}); it takes a C++ compiler, and "
+                    "Triton for a GPU. Measure it without."
+                ) from error
+            raise InputError(f"{self.label} does not run on {shapes}: {told}") from error
 
     def _place(self, array: NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(array)
@@ -172,6 +190,13 @@ class TorchBaseline:
             yield
         finally:
             _set_process(*before)
+
+
+def _is_of_the_compiler(error: Exception) -> bool:
+    """What raises it is imported with it, as torch.compile alone has use for it and takes seconds."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    return isinstance(error, TorchDynamoException)
 
 
 def _set_process(threads: int, products: bool, convolutions: bool) -> None:

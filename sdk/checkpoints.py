@@ -86,7 +86,7 @@ def load_student(folder: str | Path, architecture: nn.Module | None = None) -> n
     folder = Path(folder)
     manifest = read_manifest(folder)
     if manifest["uniform"]:
-        model = _model_class(folder, manifest).from_pretrained(folder, local_files_only=True)
+        model = _model_class(folder, manifest).from_pretrained(folder, local_files_only=True, use_safetensors=True)
         return cast(nn.Module, model).eval()
     if architecture is None and (folder / GRAPH).is_file():
         return read_graph(folder, _read_weights(folder))

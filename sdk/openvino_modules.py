@@ -4,6 +4,8 @@
 quantized, unless they find no package `openvino_telemetry`. To what is imported here there is none.
 """
 
+from __future__ import annotations
+
 import logging
 import sys
 from collections.abc import Iterator

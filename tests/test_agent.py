@@ -19,8 +19,10 @@ from edgefold.runtimes.agent.arrays import decode_arrays, encode_arrays
 from edgefold.runtimes.agent.messages import PROTOCOL, Channel
 from edgefold.runtimes.remote.bundling import STARTER, bundle_agent
 
-AGENT = Path(__file__).parents[1] / "runtimes" / "agent"
-MODULES = sorted(AGENT.glob("*.py"))
+ROOT = Path(__file__).parents[1]
+BESIDE = "edgefold.openvino_modules"
+"""What the agent imports of ours that is not its own."""
+MODULES = [*sorted((ROOT / "runtimes" / "agent").glob("*.py")), ROOT / "sdk" / "openvino_modules.py"]
 ALLOWED = {*sys.stdlib_module_names, "numpy", "onnxruntime"}
 
 
@@ -45,7 +47,8 @@ def test_modules_need_the_standard_library_and_what_measures(path: Path) -> None
         if isinstance(node, ast.Import):
             assert {alias.name.split(".")[0] for alias in node.names} <= ALLOWED
         elif isinstance(node, ast.ImportFrom):
-            assert str(node.module).split(".")[0] in ALLOWED or str(node.module).startswith("edgefold.runtimes.agent")
+            module = str(node.module)
+            assert module.split(".")[0] in ALLOWED or module == BESIDE or module.startswith("edgefold.runtimes.agent")
 
 
 def test_one_text_for_the_same_sources() -> None:
@@ -109,18 +112,20 @@ def send(talk: Talk, artifact: Artifact) -> dict[str, Any]:
         assert talk.ask("finish", sha256=sha256) == {"result": None}
         assert talk.ask("look_up", sha256=sha256) == {"result": None}
         files[name] = sha256
-    return {"files": files, "model_file": artifact.model_file}
+    facts = {"runtime": "onnxruntime", "precision": artifact.precision, "outputs": ["logits"]}
+    return {"files": files, "model_file": artifact.model_file, **facts}
 
 
 def request(artifact: Artifact, model: dict[str, Any], **fields: Any) -> dict[str, Any]:
     inputs = {spec.name: np.ones((2, 4), np.int64) for spec in artifact.inputs}
     return {
         "models": {"a": model, "b": model},
-        "outputs": {"a": ["logits"], "b": ["logits"]},
         "inputs": encode_arrays(inputs),
         "device": "cpu",
         "threads": 1,
         "spinning": False,
+        "cores": [],
+        "concurrency": 1,
         "procedure": {"warmup_s": 0.0, "min_duration_s": 0.0, "min_runs": 5, "block_s": 0.0},
         "limit_s": 60.0,
         "energy_s": 0.0,
@@ -157,6 +162,7 @@ def test_a_model_goes_there_and_raw_times_come_back(tmp_path: Path, make_artifac
         ({"device": "npu"}, "input", "no device 'npu'"),
         ({"inputs": encode_arrays({"input_ids": np.ones((2, 7))})}, "input", r"does not run on {'input_ids': (2, 7)}"),
         ({"limit_s": 0.01}, "device", "took longer than 0.01 s and was stopped"),
+        ({"cores": [4096]}, "input", "Cores 4096 were asked for; this process may use "),
     ],
 )
 def test_what_cannot_be_measured_is_refused(
@@ -172,7 +178,7 @@ def test_what_cannot_be_measured_is_refused(
 
 def test_what_changes_something_needs_the_lock(tmp_path: Path) -> None:
     with talking(tmp_path) as talk:
-        for command in ("look_up", "put", "finish", "measure", "open", "run", "clear"):
+        for command in ("look_up", "put", "finish", "measure", "weigh", "open", "run", "clear"):
             assert f"{command} needs the device's lock" in talk.ask(command)["error"]["message"]
         assert "knows no 'format'" in talk.ask("format")["error"]["message"]
         assert len(talk.ask("probe")["result"]["cores"]) >= 1

@@ -41,13 +41,14 @@ ALLOWED = {
         "edgefold.staging",
         "edgefold.tensorrt_modules",
     ),
-    "edgefold.runtimes.agent": ("edgefold.runtimes.agent",),
+    "edgefold.runtimes.agent": ("edgefold.runtimes.agent", "edgefold.openvino_modules"),
     "edgefold.runtimes.remote": (
         "edgefold.runtimes",
         "edgefold.runtimes.agent",
         "edgefold.runtimes.remote",
         "edgefold.artifacts",
         "edgefold.device_states",
+        "edgefold.openvino_modules",
         "edgefold.reports",
         "edgefold.errors",
     ),
@@ -142,6 +143,7 @@ WITH_TORCH = (
     "models",
     "search_job",
     "tokenizers",
+    "torch_rivals",
 )
 """The work behind commands of sdk/cli/ that need torch or transformers; commands import it inside their functions."""
 BASELINES = ("edgefold.runtimes.torch_baseline",)

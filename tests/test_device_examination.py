@@ -28,8 +28,10 @@ def examine(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> dict[str, Finding
 
 def test_a_board_that_is_none_of_nvidias(monkeypatch: pytest.MonkeyPatch) -> None:
     found = examine(monkeypatch)
-    assert list(found) == ["connection", "onnxruntime", "processor", "int8", "frequency governor"]
+    assert list(found) == ["connection", "onnxruntime", "openvino", "processor", "int8", "frequency governor"]
     assert found["onnxruntime"].found == "onnxruntime 1.23.2"
+    assert (found["openvino"].found, found["openvino"].works) == ("not installed", True)
+    assert "for --runtime openvino" in found["openvino"].advice
     assert found["int8"].works
     assert not found["frequency governor"].works
 

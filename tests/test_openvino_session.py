@@ -10,7 +10,9 @@ import pytest
 
 from edgefold.artifacts import Artifact, write_artifact
 from edgefold.errors import DeviceError, InputError
-from edgefold.runtimes import benchmark, open_session, openvino_session, verify_outputs
+from edgefold.runtimes import benchmark, open_session, verify_outputs
+from edgefold.runtimes.agent import openvino_models
+from edgefold.runtimes.agent.refusals import Refused
 
 Make = Callable[..., Artifact]
 
@@ -72,7 +74,7 @@ def test_it_says_what_it_is_and_in_which_precision(artifact: Artifact, session: 
     assert (settings["threads"], settings["streams"], settings["pinned"]) == (1, 1, False)
     assert (settings["inference_precision"], settings["devices"]) == ("f32", ["CPU"])
     assert not {"bf16", "f16"} & set(settings["nodes"])
-    assert settings["version"] == openvino_session.openvino.get_version()
+    assert settings["version"] == openvino_models.openvino.get_version()
 
 
 def test_it_is_measured_like_any_other(session: Any) -> None:
@@ -82,14 +84,14 @@ def test_it_is_measured_like_any_other(session: Any) -> None:
 
 
 def test_a_precision_that_was_not_asked_for_is_refused(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_session, "_precision", lambda compiled: "bf16")
+    monkeypatch.setattr(openvino_models, "_precision", lambda compiled: "bf16")
     with pytest.raises(DeviceError, match=r"a would be computed in bf16 by OpenVINO .* although f32 was asked for"):
         open_it(artifact)
 
 
 def test_another_device_than_asked_for_is_refused(artifact: Artifact, session: Any) -> None:
-    with pytest.raises(DeviceError, match="a would run on CPU although GPU was asked for"):
-        openvino_session._refuse_fall_back("a", session._compiled, "f32", "GPU")
+    with pytest.raises(Refused, match="a would run on CPU although GPU was asked for"):
+        openvino_models.refuse_fall_back("a", session._compiled, "f32", "GPU")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,6 @@ def test_a_graph_that_openvino_does_not_know(make_artifact: Make, tmp_path: Path
         ({"threads": 0}, "threads=0 must be at least 1"),
         ({"spinning": True}, "cannot be told to spin"),
         ({"device": "cuda"}, "no device 'cuda' for openvino; choose one of cpu"),
-        ({"device": "ssh://a@b"}, "On a device it is onnxruntime that runs; got the runtime 'openvino'"),
     ],
 )
 def test_what_it_cannot_do_is_refused(artifact: Artifact, options: dict[str, Any], message: str) -> None:

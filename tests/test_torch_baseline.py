@@ -84,6 +84,9 @@ def test_what_does_not_fit_is_refused() -> None:
     session.close()
     with pytest.raises(InputError, match="The session of torch is closed"):
         session.run(FEEDS)
+    wide = (TensorSpec(name="x", dtype="float32", shape=("batch", "width")),)
+    with pytest.raises(InputError, match=r"torch does not run on {'x': \(5, 7\)}: .*shapes cannot be multiplied"):
+        open_torch_baseline(Classifier(), wide, OUTPUTS).run({"x": np.ones((5, 7), np.float32)})
     more = (*OUTPUTS, *OUTPUTS)
     with pytest.raises(InputError, match="returns 3 values; its specs name 4"):
         open_torch_baseline(Classifier("tuple"), INPUTS, more).run(FEEDS)

@@ -6,7 +6,7 @@ import json
 import threading
 from typing import IO, Any
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Counted up whenever a message changes its meaning; host and agent must agree."""
 BEAT_S = 2.0
 """How often the agent shows that it lives."""

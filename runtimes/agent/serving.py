@@ -90,6 +90,7 @@ class Agent:
             ),
             "finish": lambda supervisor: self._store.finish(request["sha256"]),
             "measure": lambda supervisor: self._measure(supervisor, request),
+            "weigh": lambda supervisor: self._weigh(supervisor, request),
             "open": lambda supervisor: self._open(supervisor, request),
             "run": lambda supervisor: supervisor.ask({**request, "job": "run"}, request["limit_s"]),
             "clear": lambda supervisor: self._store.trim(0),
@@ -119,8 +120,9 @@ class Agent:
         """Let a process of its own measure, so that it alone has its memory, its CPU time and its crashes.
 
         Args:
-            request: models (label -> {files: name -> SHA-256, model_file}), limit_s, energy_s (of each window in which
-                the board's power is read, where it can be), and what `worker.measure` takes.
+            request: models (label -> {files: name -> SHA-256, model_file, runtime, precision, outputs}), limit_s,
+                energy_s (of each window in which the board's power is read, where it can be), and what
+                `worker.measure` takes.
         """
         try:
             models = self._start(supervisor, request["models"])
@@ -129,22 +131,33 @@ class Agent:
                 work = {**request, "job": "measure", "models": models, "energy_s": energy_s}
                 return supervisor.ask(work, request["limit_s"], self._enter)
         finally:
-            supervisor.kill()
-            shutil.rmtree(self._run, ignore_errors=True)
+            self._end(supervisor)
+
+    def _weigh(self, supervisor: Supervisor, request: dict[str, Any]) -> Any:
+        """Let a process of its own open and run one model, and tell its memory; see `worker.weigh_model`."""
+        try:
+            models = self._start(supervisor, {"model": request["model"]})
+            return supervisor.ask({**request, "job": "weigh", **models}, request["limit_s"])
+        finally:
+            self._end(supervisor)
+
+    def _end(self, supervisor: Supervisor) -> None:
+        supervisor.kill()
+        shutil.rmtree(self._run, ignore_errors=True)
 
     def _open(self, supervisor: Supervisor, request: dict[str, Any]) -> Any:
         """Open one model for `run`; it stays open until the agent leaves, or another is opened or measured."""
         supervisor.kill()
         models = self._start(supervisor, {"model": request["model"]})
-        return supervisor.ask({**request, "job": "open", "path": models["model"]}, request["limit_s"])
+        return supervisor.ask({**request, "job": "open", **models}, request["limit_s"])
 
-    def _start(self, supervisor: Supervisor, wanted: dict[str, Any]) -> dict[str, str]:
-        """Lay out models and start the process that opens them; label -> path of its model file."""
+    def _start(self, supervisor: Supervisor, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Lay out models and start the process that opens them; each with the path of its model file."""
         models = {}
         for number, (label, model) in enumerate(wanted.items()):
             folder = self._run / str(number)
             self._store.assemble(model["files"], folder)
-            models[label] = str(folder / model["model_file"])
+            models[label] = {**model, "path": str(folder / model["model_file"])}
         program = self._run / "agent.py"
         program.write_bytes(self._source)
         supervisor.start(program)

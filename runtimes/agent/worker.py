@@ -11,104 +11,120 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from edgefold.runtimes.agent.concurrent_runs import measure_concurrently
+from edgefold.runtimes.agent.core_binding import bind, check_cores
 from edgefold.runtimes.agent.facts import read_facts
 from edgefold.runtimes.agent.measuring import measure_in_turns
+from edgefold.runtimes.agent.memory import weigh
 from edgefold.runtimes.agent.messages import Channel
+from edgefold.runtimes.agent.opening import OpenedModel, import_runtime, open_model
 from edgefold.runtimes.agent.refusals import Refused
+
+LAST = ("measure", "weigh")
+"""Jobs after which the process ends, so that the next has one that has done nothing before."""
 
 
 def work() -> None:
     """Do what the agent asks for until it is gone."""
     channel = Channel(sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what libraries print must not mix with the messages
-    opened = OpenedModel()
+    kept = KeptModel()
     jobs: dict[str, Callable[[dict[str, Any]], Any]] = {
         "measure": lambda request: measure(request, lambda phase: channel.say({"phase": phase})),
-        "open": opened.open,
-        "run": opened.run,
+        "weigh": weigh_model,
+        "open": kept.open,
+        "run": kept.run,
     }
     while (heard := channel.hear()) is not None:
         job = heard[0]["job"]
-        if job == "measure":  # the last request; the agent's end must be noticed while it is done
+        if job in LAST:  # the agent's end must be noticed while it is done
             threading.Thread(target=_leave_with_the_agent, daemon=True).start()
         try:
             channel.say({"result": jobs[job](heard[0])})
         except Refused as refused:
             channel.say({"error": {"kind": refused.kind, "message": refused.message}})
-        if job == "measure":
+        if job in LAST:
             return
 
 
-class OpenedModel:
+class KeptModel:
     """A model that stays open from one run to the next."""
 
     def open(self, request: dict[str, Any]) -> dict[str, Any]:
         """Open it.
 
         Args:
-            request: path, label, outputs (names), device, threads, spinning.
+            request: label, model and the options of `open_model`.
         """
-        self._models, self._arrays = _import_runtime()
-        options = {"threads": request["threads"], "spinning": request["spinning"]}
-        started = time.perf_counter()
-        self._session = self._models.open_onnx(request["path"], request["label"], device=request["device"], **options)
-        load_s = time.perf_counter() - started
-        self._label, self._outputs = request["label"], request["outputs"]
-        return {"load_s": load_s, "settings": self._models.describe_onnx(self._session, **options)}
+        self._opened = open_model(request["label"], request["model"], **_options(request))
+        self._outputs = request["model"]["outputs"]
+        return {"load_s": self._opened.load_s, "settings": self._opened.settings}
 
     def run(self, request: dict[str, Any]) -> dict[str, str]:
         """Outputs for inputs, both as `encode_arrays` makes them."""
-        inputs = self._arrays.decode_arrays(request["inputs"])
-        try:
-            found = self._session.run(self._outputs, inputs)
-        except Exception as error:  # onnxruntime's own classes share no base
-            shapes = {name: value.shape for name, value in inputs.items()}
-            message = f"{self._label} does not run on {shapes}: {self._models.first_line(error)}"
-            raise Refused("input", message) from error
-        outputs: dict[str, str] = self._arrays.encode_arrays(dict(zip(self._outputs, found)))
-        return outputs
+        from edgefold.runtimes.agent.arrays import decode_arrays, encode_arrays
+
+        return encode_arrays(dict(zip(self._outputs, self._opened.run(decode_arrays(request["inputs"])))))
+
+
+def weigh_model(request: dict[str, Any]) -> dict[str, int] | None:
+    """The memory of one model, in this process that has done nothing else.
+
+    Args:
+        request: label, model and the options of `open_model`, inputs, cores.
+
+    Raises:
+        Refused: as `measure`.
+    """
+    _stay_on(request["cores"])
+    import_runtime(request["model"]["runtime"])
+    inputs = _inputs(request)
+    return weigh(
+        lambda: open_model(request["label"], request["model"], **_options(request)), lambda opened: opened.run(inputs)
+    )
 
 
 def measure(request: dict[str, Any], enter: Callable[[str], None]) -> dict[str, Any]:
     """Measure models in turns on the same inputs; where power is read, idle before and run each alone after.
 
     Args:
-        request: models (label -> path of its model file), inputs, outputs (label -> names), device, threads,
-            spinning, energy_s (0 where no power is read), and the procedure's settings.
+        request: models (label -> what `open_model` takes) and its options, inputs, cores ([] for all), concurrency
+            (copies of each model that run at the same time), energy_s (0 where no power is read), and the procedure's
+            settings.
         enter: told the name of each phase as it begins.
 
     Raises:
-        Refused: a runtime that is not here, or a model that cannot be opened or run.
+        Refused: a runtime or cores that are not here, or a model that cannot be opened or run.
     """
-    onnx_models, arrays = _import_runtime()
-    inputs = arrays.decode_arrays(request["inputs"])
-    options = {"threads": request["threads"], "spinning": request["spinning"]}
-    sessions, load_s = {}, {}
+    _stay_on(request["cores"])
+    for model in request["models"].values():
+        import_runtime(model["runtime"])
+    inputs = _inputs(request)
     before = read_facts()
-    for label, path in request["models"].items():
-        started = time.perf_counter()
-        sessions[label] = onnx_models.open_onnx(path, label, device=request["device"], **options)
-        load_s[label] = time.perf_counter() - started
-    runs = {label: partial(session.run, request["outputs"][label], inputs) for label, session in sessions.items()}
+    opened: dict[str, list[OpenedModel]] = {
+        label: [open_model(label, model, **_options(request)) for _ in range(request["concurrency"])]
+        for label, model in request["models"].items()
+    }
+    runs = {label: [partial(copy.run, inputs) for copy in copies] for label, copies in opened.items()}
     energy_s = request["energy_s"]
     enter("idle")
     time.sleep(energy_s)
     enter("turns")
-    try:
-        records = measure_in_turns(runs, **request["procedure"])
-    except Exception as error:  # onnxruntime's own classes share no base
-        shapes = {name: value.shape for name, value in inputs.items()}
-        raise Refused("input", f"A model does not run on {shapes}: {onnx_models.first_line(error)}") from error
-    windows = _run_alone(runs, energy_s, enter) if energy_s else {}
+    first = {label: copies[0] for label, copies in runs.items()}
+    if request["concurrency"] == 1:
+        records = measure_in_turns(first, **request["procedure"])
+    else:
+        timing = {name: value for name, value in request["procedure"].items() if name != "block_s"}
+        records = measure_concurrently(runs, **timing)
+    windows = _run_alone(first, energy_s, enter) if energy_s else {}
     enter("end")
-    after = read_facts()
     return {
         "windows": windows,
         "records": {label: asdict(record) for label, record in records.items()},
-        "load_s": load_s,
-        "settings": {label: onnx_models.describe_onnx(session, **options) for label, session in sessions.items()},
+        "load_s": {label: copies[0].load_s for label, copies in opened.items()},
+        "settings": {label: copies[0].settings for label, copies in opened.items()},
         "before": before,
-        "after": after,
+        "after": read_facts(),
     }
 
 
@@ -127,17 +143,22 @@ def _run_alone(
     return windows
 
 
-def _import_runtime() -> tuple[Any, Any]:
-    try:
-        from edgefold.runtimes.agent import arrays, onnx_models
-    except (ImportError, OSError) as error:  # OSError: a library of the runtime's own is missing
-        raise Refused(
-            "device",
-            f"{sys.executable} on the device cannot import onnxruntime ({error}); install it there with: "
-            f"{sys.executable} -m pip install onnxruntime. Where it is in an environment of its own, name that "
-            "environment's interpreter in the address, as in ssh://user@host/home/user/venv/bin/python3.",
-        ) from error
-    return onnx_models, arrays
+def _stay_on(cores: list[int]) -> None:
+    """Before a runtime starts threads, which inherit it."""
+    if cores:
+        check_cores(cores)
+        bind(cores)
+
+
+def _options(request: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: request[name] for name in ("device", "threads", "spinning")}
+
+
+def _inputs(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Imported late: a device without numpy is told so as one without the runtime is."""
+    from edgefold.runtimes.agent.arrays import decode_arrays
+
+    return decode_arrays(request["inputs"])
 
 
 def _leave_with_the_agent() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from edgefold import openvino_modules
 from edgefold.runtimes import agent
 from edgefold.runtimes.agent import loading
 
@@ -38,11 +39,14 @@ class Bundle:
 
 
 def bundle_agent() -> Bundle:
-    """One Python file with every module of edgefold.runtimes.agent in a table; the same text for the same sources."""
+    """One Python file with a table of sources: every module of edgefold.runtimes.agent, and the one of sdk/ that these
+    import; the same text for the same sources.
+    """
     package = agent.__name__
     folder = Path(inspect.getfile(agent)).parent
     sources = {f"{package}.{path.stem}": path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
     sources[package] = sources.pop(f"{package}.__init__")
+    sources[openvino_modules.__name__] = inspect.getsource(openvino_modules)
     parents = {package.rsplit(".", depth)[0]: "" for depth in range(1, package.count(".") + 1)}
     number = version("edgefold")
     text = (

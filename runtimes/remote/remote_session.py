@@ -22,11 +22,11 @@ LIMIT_S = 600.0
 class RemoteSession:
     """See `open_session`; the device is this session's alone until it is closed."""
 
-    runtime = "onnxruntime"
     device = "cpu"
 
-    def __init__(self, artifact: Artifact, *, device: str, threads: int, spinning: bool) -> None:
+    def __init__(self, artifact: Artifact, *, device: str, runtime: str, threads: int, spinning: bool) -> None:
         self.label = artifact.folder.name
+        self.runtime = runtime
         self.address = str(parse_address(device))
         self.precision = artifact.precision
         self.inputs = artifact.inputs
@@ -69,13 +69,11 @@ class RemoteSession:
 
     def _open(self, connection: Connection, artifact: Artifact, threads: int, spinning: bool) -> Any:
         connection.ask("lock", doing="waiting for the device", wait_s=WAIT_S, within_s=WAIT_S + 60)
-        model = {"files": send_model(connection, artifact), "model_file": artifact.model_file}
         return connection.ask(
             "open",
             doing=f"opening {self.label}",
-            model=model,
+            model=send_model(connection, artifact, self.runtime),
             label=self.label,
-            outputs=[spec.name for spec in artifact.outputs],
             device=self.device,
             threads=threads,
             spinning=spinning,

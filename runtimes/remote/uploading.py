@@ -1,5 +1,7 @@
 """Sending an artifact's model to a device: every file once, in pieces, packed, resumed and verified."""
 
+from typing import Any
+
 from edgefold.artifacts import Artifact
 from edgefold.runtimes.agent.packing import pack
 from edgefold.runtimes.remote.connections import Connection
@@ -7,8 +9,8 @@ from edgefold.runtimes.remote.connections import Connection
 PIECE_BYTES = 4 << 20
 
 
-def send_model(connection: Connection, artifact: Artifact) -> dict[str, str]:
-    """See to it that the model file and its external data are on the device; name -> SHA-256.
+def send_model(connection: Connection, artifact: Artifact, runtime: str) -> dict[str, Any]:
+    """See to it that the model file and its external data are on the device; what the agent opens them by.
 
     Raises:
         DeviceError: the disk is full, a file arrived corrupt, or the connection broke.
@@ -26,4 +28,10 @@ def send_model(connection: Connection, artifact: Artifact) -> dict[str, str]:
                 asked = {"sha256": record.sha256, "offset": here, "unpacked_bytes": size}
                 here = connection.ask("put", packed, doing=doing, within_s=300, **asked)
         connection.ask("finish", doing=doing, sha256=record.sha256, within_s=600)
-    return {name: record.sha256 for name, record in files.items()}
+    return {
+        "files": {name: record.sha256 for name, record in files.items()},
+        "model_file": artifact.model_file,
+        "runtime": runtime,
+        "precision": artifact.precision,
+        "outputs": [spec.name for spec in artifact.outputs],
+    }

@@ -1,13 +1,13 @@
 """`edgefold bench`: latency and throughput of an artifact, on this machine or a device; needs no torch."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from edgefold.cli.answers import Answer
 from edgefold.cli.devices import LOCAL, check_device
-from edgefold.cli.paths import check_artifact_folder, check_output_file
+from edgefold.cli.paths import check_artifact_folder, check_model_folder, check_output_file
 from edgefold.errors import InputError
 
 OFFLINE_BATCHES = (1, 2, 4, 8)
@@ -18,10 +18,19 @@ def bench_artifact(
     against: Annotated[
         Path | None, typer.Option(help="Artifact to compare with, measured in turns with the first.")
     ] = None,
+    against_torch: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the student or checkpoint to compare with as torch runs it in float32, on this machine.",
+        ),
+    ] = None,
+    torch_compile: Annotated[
+        bool, typer.Option("--torch-compile", help="With --against-torch: compile it with torch.compile.")
+    ] = False,
     runtime: Annotated[
         Literal["onnxruntime", "openvino", "tensorrt"] | None,
         typer.Option(
-            help="Runtime that opens it; openvino: on this machine's CPU; tensorrt: its engines, on cuda.",
+            help="Runtime that opens it; openvino: on a CPU; tensorrt: its engines, on this machine's cuda.",
             show_default="onnxruntime; openvino for what was exported for it",
         ),
     ] = None,
@@ -30,7 +39,7 @@ def bench_artifact(
     ] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of one run.")] = 1,
     cores: Annotated[
-        str, typer.Option(help="Cores of this machine to stay on, as in 0,1; all that it may use by default.")
+        str, typer.Option(help="Cores of that machine to stay on, as in 0,1; all that may be used by default.")
     ] = "",
     batch: Annotated[int, typer.Option(min=1, help="Samples in one run.")] = 1,
     batches: Annotated[
@@ -74,9 +83,11 @@ def bench_artifact(
     """Measure latency and throughput; with --against, the paired ratio and its confidence interval as well."""
     folders = [check_artifact_folder(folder) for folder in (artifact, against) if folder]
     check_device(device)
+    if against_torch or torch_compile:
+        _check_torch(against_torch, against, device, concurrency, memory, part)
     if out:
         check_output_file(out)
-    sizes, bound = _read_batches(batches, batch, scenario), _read_cores(cores, device)
+    sizes, bound = _read_batches(batches, batch, scenario), _read_cores(cores)
     from edgefold.cli.bench_job import Inputs, measure
 
     settings = {
@@ -94,7 +105,29 @@ def bench_artifact(
         "tf32": tf32,
     }
     inputs = Inputs(sizes, sequence, past, part)
-    return measure(folders, settings, inputs, scenario=scenario, loadgen=loadgen, out=out)
+    rival: Any = {"against_torch": against_torch, "compiled": torch_compile}
+    return measure(folders, settings, inputs, scenario=scenario, loadgen=loadgen, out=out, **rival)
+
+
+def _check_torch(
+    folder: Path | None, against: Path | None, device: str, concurrency: int, memory: bool, part: str | None
+) -> None:
+    """What one open session of torch on this machine can be compared in."""
+    if folder is None:
+        raise InputError("--torch-compile is for the model of --against-torch; give its folder.")
+    if against:
+        raise InputError("--against and --against-torch each name the one to compare with; give one of them.")
+    if device not in LOCAL:
+        raise InputError(
+            f"--against-torch runs torch on this machine, and {device} is another; give --device cpu or cuda."
+        )
+    asked = {"--concurrency": concurrency > 1, "--memory": memory, "--part": part is not None}
+    if wrong := [option for option, given in asked.items() if given]:
+        raise InputError(
+            f"--against-torch measures one session of one whole model; leave {wrong[0]} out, or measure the artifact "
+            "alone with it."
+        )
+    check_model_folder(folder, "torch model")
 
 
 def _read_batches(text: str | None, batch: int, scenario: str) -> tuple[int, ...]:
@@ -107,9 +140,9 @@ def _read_batches(text: str | None, batch: int, scenario: str) -> tuple[int, ...
     return tuple(map(int, parts))
 
 
-def _read_cores(text: str, device: str) -> tuple[int, ...]:
+def _read_cores(text: str) -> tuple[int, ...]:
     """Numbers of cores; () where none are named."""
     parts = [part.strip() for part in text.split(",")] if text else []
-    if not all(part.isdigit() for part in parts) or (parts and device not in LOCAL):
-        raise InputError(f"--cores takes numbers of this machine's cores, as in 0,1; got {text!r} for {device}.")
+    if not all(part.isdigit() for part in parts):
+        raise InputError(f"--cores takes numbers of cores, as in 0,1; got {text!r}.")
     return tuple(map(int, parts))

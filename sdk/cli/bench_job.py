@@ -1,9 +1,10 @@
 """The measurement behind `edgefold bench`: one artifact, or two in turns on the same inputs, for each batch size."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgefold.artifacts import Artifact, load_artifact
 from edgefold.cli.answers import Answer
@@ -12,6 +13,9 @@ from edgefold.errors import InputError
 from edgefold.ratios import Ratio, paired_ratio
 from edgefold.reports import Report, write_report
 from edgefold.runtimes import benchmark_artifacts, example_inputs, open_session
+
+if TYPE_CHECKING:
+    from edgefold.cli.torch_rivals import TorchRival
 
 IN_FORCE = "inference_precision"
 """The setting in which a runtime that may choose says what floats are really computed in."""
@@ -54,8 +58,13 @@ def measure(
     scenario: str,
     loadgen: bool,
     out: Path | None,
+    against_torch: Path | None = None,
+    compiled: bool = False,
 ) -> Answer:
     """Benchmark one artifact, or two against each other; the ratio says how many times faster the first is.
+
+    Args:
+        against_torch: folder of a model that is measured in torch, by torch.compile where that is asked for.
 
     Raises:
         InputError: an artifact that is corrupt, or sizes that it does not take.
@@ -66,13 +75,16 @@ def measure(
         artifacts = {label: artifact.part(inputs.part) for label, artifact in artifacts.items()}
     if loadgen and settings["device"].startswith("ssh://"):
         raise InputError(f"LoadGen drives sessions of this machine; {settings['device']} is another.")
+    rival = _open_rival(artifacts, against_torch, compiled) if against_torch else None
     figures: Figures = []
     for batch in inputs.batches:
-        reports = list(benchmark_artifacts(artifacts, inputs.make(artifacts, batch), **settings).values())
+        reports = _measure_batch(artifacts, inputs.make(artifacts, batch), settings, rival)
         ratio = paired_ratio(baseline=reports[1], candidate=reports[0]) if len(reports) == 2 else None
         figures.append((batch, reports, ratio))
     document = _document(figures)
-    texts = [_table(figures, artifacts, inputs.title(artifacts)), *_remarks(figures)]
+    sizes = {label: artifact.size_bytes for label, artifact in artifacts.items()}
+    sizes |= {rival.label: rival.size_bytes} if rival else {}
+    texts = [_table(figures, sizes, inputs.title(artifacts)), *_remarks(figures)]
     if scenario == "offline":
         document["offline"] = {label: best.throughput for label, best in _best(figures).items()}
         texts += [
@@ -87,6 +99,33 @@ def measure(
         write_report(document, out)
         texts.append(f"Every raw time is in {out}.")
     return Answer(document, tuple(texts))
+
+
+def _open_rival(artifacts: Mapping[str, Artifact], folder: Path, compiled: bool) -> "TorchRival":
+    """
+    Raises:
+        InputError: an encoder-decoder, or a folder that does not fit.
+    """
+    (artifact,) = artifacts.values()
+    if artifact.parts:
+        raise InputError(
+            f"{artifact.folder} is an encoder-decoder, of which torch runs no single graph; leave torch out."
+        )
+    from edgefold.cli.torch_rivals import TorchRival
+
+    return TorchRival(folder, artifact, compiled)
+
+
+def _measure_batch(
+    artifacts: Mapping[str, Artifact], feeds: Mapping[str, Any], settings: Mapping[str, Any], rival: "TorchRival | None"
+) -> list[Report]:
+    """The artifacts' reports, and the rival's after them."""
+    with ExitStack() as stack:
+        beside = {}
+        if rival:
+            options = {name: settings[name] for name in ("device", "threads", "tf32")}
+            beside[rival.label] = stack.enter_context(rival.opened(**options))
+        return list(benchmark_artifacts(artifacts, feeds, beside=beside, **settings).values())
 
 
 def label_artifacts(folders: list[Path]) -> dict[str, Artifact]:
@@ -152,7 +191,11 @@ def _run_loadgen(
     return found
 
 
-def _table(figures: Figures, artifacts: Mapping[str, Artifact], title: str) -> Any:
+def _table(figures: Figures, sizes: Mapping[str, int], title: str) -> Any:
+    """
+    Args:
+        sizes: label -> bytes.
+    """
     columns = ["artifact", "precision", "MB", "batch"]
     every = [report for _, reports, _ in figures for report in reports]
     columns += [
@@ -174,7 +217,7 @@ def _table(figures: Figures, artifacts: Mapping[str, Artifact], title: str) -> A
         f"{title}, {runtimes} on {first.where}{_variant(first)}, {first.settings['threads']} "
         f"thread(s){together}{computed}",
         columns,
-        [_row(report, artifacts[report.label], bool(_gpu_column(every))) for report in every],
+        [_row(report, sizes[report.label], bool(_gpu_column(every))) for report in every],
     )
 
 
@@ -192,17 +235,17 @@ def _variant(report: Report) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _row(report: Report, artifact: Artifact, has_gpu: bool) -> Sequence[object]:
+def _row(report: Report, size_bytes: int, has_gpu: bool) -> Sequence[object]:
     times = [report.p50_s, report.p90_s, report.p99_s, report.cpu_p50_s]
     times += [report.gpu_p50_s] if has_gpu else []
     return (
         report.label,
         report.precision,
-        artifact.size_bytes / 1e6,
+        size_bytes / 1e6,
         report.batch_size,
         *(None if time is None else time * 1e3 for time in times),
         report.throughput,
-        report.load_s,
+        None if report.runtime == "torch" else report.load_s,  # of a module that was read before
         report.first_run_s * 1e3,
         len(report.times_s),
     )

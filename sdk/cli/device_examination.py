@@ -27,6 +27,7 @@ def examine_device(device: str, clear: bool) -> list[Finding]:
         Finding("connection", state.system + how, True),
         *store,
         _runtime(state),
+        _openvino(state),
         *describe_processor(state),
         *jetson,
     ]
@@ -41,6 +42,12 @@ def _runtime(state: DeviceState) -> Finding:
         "its own, name that environment's Python in the address: ssh://user@host/home/user/venv/bin/python3"
     )
     return Finding("onnxruntime", "not installed", False, advice)
+
+
+def _openvino(state: DeviceState) -> Finding:
+    found = state.versions.get("openvino")
+    advice = "" if found else "optional, for --runtime openvino: python3 -m pip install openvino, for that Python"
+    return Finding("openvino", f"openvino {found}" if found else "not installed", True, advice)
 
 
 def _jetson(jetson: JetsonState) -> list[Finding]:

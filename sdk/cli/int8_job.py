@@ -21,7 +21,7 @@ from edgefold.exporters.parity import open_graph
 from edgefold.exporters.sensitivity import LayerSensitivity
 from edgefold.exporters.targets import find_target
 from edgefold.runtimes import benchmark_together, open_session, verify_outputs
-from edgefold.runtimes.sessions import ON_DEVICE, usual_runtime
+from edgefold.runtimes.sessions import USUAL, usual_runtime
 from edgefold.runtimes.verification import OutputAgreement, Run
 
 Batch = dict[str, Tensor]
@@ -125,7 +125,7 @@ def _judge(fp32: Artifact, made: dict[str, Artifact], batches: Sequence[Batch]) 
 @contextmanager
 def _opened(artifact: Artifact) -> Iterator[Run]:
     """In the runtime that it is for."""
-    if usual_runtime(artifact) == ON_DEVICE:
+    if usual_runtime(artifact) == USUAL:
         yield _as_function(artifact)
         return
     with open_session(artifact) as session:
