@@ -150,9 +150,12 @@ def _rewrite(graph: onnx_ir.Graph, attention: _Attention, name: str, masks: Mask
             masks[wanted] = _whole_mask(graph, attention.mask, attention, name)
         inputs.append(masks[wanted])
     settings = {"q_num_heads": query.count, "kv_num_heads": key.count, "scale": attention.scale}
-    node = onnx_ir.node("Attention", inputs, settings, name=f"node_{name}")
-    _insert(graph, node, name, join, join.outputs[0])
-    onnx_ir.convenience.replace_all_uses_with(join.outputs[0], node.outputs[0], replace_graph_outputs=True)
+    node = onnx_ir.node("Attention", inputs, settings)
+    before, after = join.outputs[0], node.outputs[0]
+    before.name, called = f"{name}_parts", before.name
+    _insert(graph, node, str(called), join)
+    after.shape, after.type = before.shape, before.type
+    onnx_ir.convenience.replace_all_uses_with(before, after, replace_graph_outputs=True)
 
 
 def _whole_mask(graph: onnx_ir.Graph, mask: Value, attention: _Attention, name: str) -> Value:
@@ -165,18 +168,15 @@ def _whole_mask(graph: onnx_ir.Graph, mask: Value, attention: _Attention, name: 
     repeated = onnx_ir.node("Expand", [mask, joined.outputs[0]])
     for label, node in zip(("queries", "keys", "lengths"), (*lengths, joined), strict=True):
         node.outputs[0].type = onnx_ir.TensorType(onnx_ir.DataType.INT64)
-        _insert(graph, node, f"{name}_{label}", attention.join, None)
+        _insert(graph, node, f"{name}_{label}", attention.join)
     repeated.outputs[0].type = mask.type
-    _insert(graph, repeated, f"{name}_mask", attention.join, None)
+    _insert(graph, repeated, f"{name}_mask", attention.join)
     return repeated.outputs[0]
 
 
-def _insert(graph: onnx_ir.Graph, node: Node, name: str, before: Node, like: Value | None) -> None:
-    """The node under that name; its output has shape and type of `like`."""
-    output = node.outputs[0]
-    node.name, output.name = f"node_{name}", name
-    if like is not None:
-        output.shape, output.type = like.shape, like.type
+def _insert(graph: onnx_ir.Graph, node: Node, name: str, before: Node) -> None:
+    """The node under the name of what it makes."""
+    node.name, node.outputs[0].name = f"node_{name}", name
     graph.insert_before(before, node)
 
 
