@@ -5,9 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx_ir
+
 from edgefold.artifacts import MANIFEST, Artifact, load_artifact, write_artifact
 from edgefold.errors import InputError
+from edgefold.exporters.attention_choice import fuses_attention
 from edgefold.exporters.calibration_batches import Batch
+from edgefold.exporters.fused_attention import fuse_attention
+from edgefold.exporters.graph_saving import save_graph
+from edgefold.exporters.model_files import load_model
 from edgefold.exporters.quantization import Quantization, check_quantization, quantize_model
 from edgefold.staging import staged_folder
 
@@ -20,6 +26,7 @@ def quantize_onnx(
     target: str = "cpu-x86",
     calibration: Iterable[Batch] | None = None,
     left_out: Sequence[str] = (),
+    opset: int | None = None,
     lineage: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Artifact:
@@ -27,6 +34,8 @@ def quantize_onnx(
 
     Args:
         left_out: names of nodes of the graph that stay in floating point.
+        opset: to which the graph may be raised; else the newest in which int8 for the target is read. From 23 on
+            attention is one operator.
         lineage: JSON-able facts to add to those of the fp32 artifact.
 
     Raises:
@@ -47,6 +56,7 @@ def quantize_onnx(
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.folder / name, folder / name)
         (folder / MANIFEST).unlink(missing_ok=True)
+        raised = _fuse(folder / source.model_file) if fuses_attention("int8", target, opset) else {}
         quantize_model(folder / source.model_file, quantization, target, list(calibration or []), left_out)
         write_artifact(
             folder,
@@ -57,10 +67,20 @@ def quantize_onnx(
             inputs=source.inputs,
             outputs=source.outputs,
             task=source.task,
-            lineage={**source.lineage, **(lineage or {}), "quantization": quantization, **_named(left_out)},
+            lineage={**source.lineage, **(lineage or {}), **raised, "quantization": quantization, **_named(left_out)},
         )
     return load_artifact(out)
 
 
 def _named(left_out: Sequence[str]) -> dict[str, list[str]]:
     return {"left_out": list(left_out)} if left_out else {}
+
+
+def _fuse(path: Path) -> dict[str, int]:
+    """Attention as one operator in the graph at `path`; the opset that it then has."""
+    model = onnx_ir.from_proto(load_model(path))
+    if not fuse_attention(model):
+        return {}
+    opset = model.opset_imports[""]
+    save_graph(model, path, opset)
+    return {"opset": opset}

@@ -14,6 +14,7 @@ from torch.export.dynamic_shapes import refine_dynamic_shapes_from_suggested_fix
 from edgefold.artifacts import Artifact, Precision, load_artifact, write_artifact
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
+from edgefold.exporters.attention_choice import fuses_attention
 from edgefold.exporters.cpu_graph import keep_layer_norms_apart
 from edgefold.exporters.dynamic_shapes import (
     DynamicAxes,
@@ -23,6 +24,7 @@ from edgefold.exporters.dynamic_shapes import (
     shared_dims,
 )
 from edgefold.exporters.flat_gathers import flatten_mask_gathers
+from edgefold.exporters.fused_attention import ATTENTION_OPSET, fuse_attention
 from edgefold.exporters.graph_names import name_dimensions
 from edgefold.exporters.graph_saving import SINGLE_FILE_BYTES, read_specs, save_graph
 from edgefold.exporters.half_precision import halve_model
@@ -78,7 +80,9 @@ def export_onnx(
         tokenizer: anything with `save_pretrained`, or a folder whose tokenizer files are copied.
         lineage: JSON-able facts of the student's making; where they hold a `plan` with N:M sparsity, as those that
             `edgefold compress` saves do, the weights are checked to have it.
-        opset: else the newest that the target reads; 16 (without LayerNormalization) is the oldest.
+        opset: else the newest that the target reads; 16 (without LayerNormalization) is the oldest. From 23 on, and
+            in int8 for x86 if none is asked for, attention is one operator: faster in ONNX Runtime, which reads it
+            from 1.24 on. 20 keeps it apart.
         tolerance: largest absolute difference between ONNX Runtime and torch.
         half_tolerance: of fp16, in units of the largest output where that is above 1.
         single_file_bytes: more weights than this are written beside the graph, in `model.onnx_data`.
@@ -89,6 +93,7 @@ def export_onnx(
         GateError: the exported graph does not compute what torch computes, in fp32 or in fp16.
     """
     _check(model, precision, target, quantization, calibration)
+    fuses = fuses_attention(precision, target, opset)
     opset = choose_opset(target, opset)
     _check_sparsity(model, inputs, lineage or {})
     check_output_folder(out, overwrite)
@@ -103,6 +108,8 @@ def export_onnx(
         flatten_mask_gathers(graph)
         if opset < TORCH_OPSET:
             lower_opset(graph)
+        if fuses and fuse_attention(graph):
+            opset = max(opset, ATTENTION_OPSET)
         save_graph(graph, path, opset, single_file_bytes)
         parity = {"fp32": check_parity(model, path, ragged_variants(examples, axes), tolerance)}
         specs = read_specs(graph)

@@ -15,11 +15,14 @@ from typing import Literal
 
 import numpy as np
 import onnx
+import onnx_ir
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from edgefold.errors import InputError
 from edgefold.exporters.calibration_batches import Batch, CalibrationBatches
+from edgefold.exporters.flat_products import flatten_products
+from edgefold.exporters.graph_saving import write_graph
 from edgefold.exporters.model_files import load_model
 from edgefold.exporters.targets import Target, find_target
 from edgefold.openvino_modules import can_quantize
@@ -77,6 +80,9 @@ def quantize_model(
         InputError: static quantization without batches or with incomplete ones, or a model without products to
             quantize.
     """
+    encoding = find_target(target)
+    if method == "static" and not (encoding.is_tensorrt or encoding.is_openvino):
+        _flatten(path)
     model = load_model(path)
     nodes = [name for name in weight_products(model, KINDS[method]) if name not in left_out]
     if not nodes:
@@ -84,7 +90,6 @@ def quantize_model(
             f"The model has no {' or '.join(KINDS[method])} with constant weights, so {method} int8 has nothing to "
             "gain; use fp32."
         )
-    encoding = find_target(target)
     quantized = path.with_name(f"{path.stem}.quantized{path.suffix}")
     with without_advice():
         if encoding.is_openvino:
@@ -103,6 +108,13 @@ def quantize_model(
     onnx.save(result, path)
     quantized.unlink()
     path.with_name(f"{path.name}_data").unlink(missing_ok=True)
+
+
+def _flatten(path: Path) -> None:
+    """Products with their biases as one operator each, so that both are of integers."""
+    model = onnx_ir.from_proto(load_model(path))
+    if flatten_products(model):
+        write_graph(model, path)
 
 
 def quantize_static_nodes(source: Path, out: Path, nodes: list[str], target: Target, batches: Sequence[Batch]) -> None:

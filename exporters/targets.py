@@ -25,14 +25,16 @@ class Target:
     """
     opset: int = NEWEST_OPSET
     """The newest that it reads."""
+    int8_opset: int = NEWEST_OPSET
+    """To which int8 may raise it: attention is one operator from 23 on, which was measured on x86."""
     is_tensorrt: bool = False
     is_openvino: bool = False
     """Its int8 is made by NNCF."""
 
 
 TARGETS = {
-    "cpu-x86": Target(unsigned=True, weight_bits=7),
-    "cpu-x86-vnni": Target(unsigned=True),
+    "cpu-x86": Target(unsigned=True, weight_bits=7, int8_opset=23),
+    "cpu-x86-vnni": Target(unsigned=True, int8_opset=23),
     "cpu-arm": Target(),
     "openvino": Target(is_openvino=True),
     "tensorrt": Target(is_tensorrt=True),

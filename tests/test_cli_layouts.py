@@ -27,6 +27,7 @@ def test_a_classifier_for_transformers_js_is_verified_as_any_other(job: Path, tm
     artifact = load_artifact(tmp_path / "web")
     assert json.loads(result.stdout)["size_bytes"] == artifact.size_bytes
     assert artifact.model_file == "onnx/model_quantized.onnx"
+    assert artifact.lineage["opset"] == 20
     assert {"config.json", "tokenizer.json", "tokenizer_config.json"} < set(artifact.files)
     verified = invoke("verify", tmp_path / "web", "--against", job / "teacher", "--data", job / "test.csv", "--json")
     assert json.loads(verified.stdout)["outputs"]["logits"]["cosine"] > 0.99

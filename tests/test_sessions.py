@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from tiny_graphs import model_of, value
 
 from edgefold.artifacts import Artifact, TensorSpec, write_artifact
 from edgefold.errors import DeviceError, InputError
@@ -141,6 +142,16 @@ def test_a_file_that_is_no_model(make_artifact: Make, tmp_path: Path, content: b
     artifact = make_artifact(tmp_path / "a")
     artifact.model_path.write_bytes(content)
     with pytest.raises(InputError, match=r"onnxruntime cannot open .*model\.onnx: \S"):
+        open_session(rewrite(artifact))
+
+
+def test_a_graph_that_is_newer_than_the_runtime(make_artifact: Make, tmp_path: Path) -> None:
+    """Of bfloat16 onnxruntime has no Round yet."""
+    artifact = make_artifact(tmp_path / "a")
+    ends = [[value(name, ("batch", 8), onnx.TensorProto.BFLOAT16)] for name in "xy"]
+    onnx.save(model_of([onnx.helper.make_node("Round", ["x"], ["y"])], *ends, opset=22), artifact.model_path)
+    advice = f"this onnxruntime is {onnxruntime.__version__}: install a newer one .*, or export with --opset 20"
+    with pytest.raises(InputError, match=rf"Could not find an implementation for Round.*; {advice}"):
         open_session(rewrite(artifact))
 
 

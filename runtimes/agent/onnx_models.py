@@ -26,6 +26,8 @@ HOW_TO_GET = {
 }
 HEAVY = {"Attention", "Conv", "ConvInteger", "Gemm", "MatMul", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
 """Operators that decide the time of a run; shapes and indices are computed on the CPU by design."""
+TOO_NEW = ("Could not find an implementation for", "No Op registered for", "is under development")
+"""What is said of operators and opsets that this version of the runtime does not have."""
 SHARED = ("device_id", "user_compute_stream")
 """Options of a GPU's providers that all of one session must have alike."""
 
@@ -66,7 +68,7 @@ def open_onnx(
     except Exception as error:  # onnxruntime's own classes share no base
         told = f"onnxruntime cannot open {path}"
         if device == "cpu":
-            raise Refused("input", f"{told}: {first_line(error)}") from error
+            raise Refused("input", f"{told}: {first_line(error)}{_advice(error)}") from error
         raise Refused("device", f"{told} on {name}, for which {HOW_TO_GET[name]}: {first_line(error)}") from error
     if session.get_providers()[0] != name:
         raise Refused(
@@ -125,6 +127,16 @@ def describe_onnx(session: Any, *, threads: int, spinning: bool) -> dict[str, An
 def first_line(error: Exception) -> str:
     """onnxruntime's messages are long; the first line says it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _advice(error: Exception) -> str:
+    """What to do where the graph is newer than the runtime."""
+    if not any(sign in str(error) for sign in TOO_NEW):
+        return ""
+    return (
+        f"; this onnxruntime is {onnxruntime.__version__}: install a newer one (int8 for x86 needs 1.24), or export "
+        "with --opset 20."
+    )
 
 
 def _options(threads: int, spinning: bool, sizes: Mapping[str, int]) -> Any:

@@ -20,6 +20,7 @@ from edgefold.cli.tables import make_table
 from edgefold.exporters import export_generator, export_onnx, write_transformers_js
 from edgefold.exporters.quantization import Quantization
 from edgefold.exporters.sensitivity import LayerSensitivity
+from edgefold.exporters.targets import choose_opset
 
 GENERATED = ("text-generation", "text2text-generation", "automatic-speech-recognition")
 """Tasks whose models generate text step by step."""
@@ -75,6 +76,8 @@ def export_checkpoint(
             overwrite=overwrite,
         )
         return _answer(out, _laid_out(artifact, layout), model)
+    if layout == "transformers.js":
+        opset = choose_opset(target, opset)  # and no newer one in int8: its runtime may be years old
     (inputs,) = _as_tensors(encode_samples(folder, kind, processor, examples, max_length))
     batches = _as_tensors(encode_samples(folder, kind, processor, samples, max_length)) if samples else None
     common: dict[str, Any] = {
@@ -91,6 +94,7 @@ def export_checkpoint(
             out,
             target=target,
             others=others,
+            opset=opset,
             runs_here=runs_here,
             overwrite=overwrite,
         )

@@ -38,6 +38,7 @@ def export_best_int8(
     *,
     target: str,
     others: Sequence[str] = (),
+    opset: int | None = None,
     runs_here: bool,
     overwrite: bool,
 ) -> tuple[Artifact, list[LayerSensitivity]]:
@@ -46,6 +47,7 @@ def export_best_int8(
     Args:
         export_fp32: writes the fp32 artifact into the folder that it is given.
         others: further targets, one static candidate each; the target of the artifact may be one of them.
+        opset: as of `quantize_onnx`.
         runs_here: whether the target is this machine, so that times mean something; else the order decides: static,
             static without the most sensitive layers, dynamic.
 
@@ -57,7 +59,7 @@ def export_best_int8(
         folder = Path(temporary)
         fp32 = export_fp32(folder / "fp32")
         layers = measure_sensitivity(fp32.model_path, calibration, target)
-        candidates = _list_candidates(target, others, calibration, most_sensitive(layers))
+        candidates = _list_candidates(target, others, opset, calibration, most_sensitive(layers))
         made = _quantize(fp32, candidates, folder)
         kind, qualities = _judge(fp32, made, judged)
         seconds = _time(made, judged) if runs_here else dict.fromkeys(made)
@@ -84,15 +86,15 @@ def export_best_int8(
 
 
 def _list_candidates(
-    target: str, others: Sequence[str], calibration: Sequence[Batch], left_out: Sequence[str]
+    target: str, others: Sequence[str], opset: int | None, calibration: Sequence[Batch], left_out: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Name -> the options of `quantize_onnx`."""
-    static: dict[str, Any] = {"quantization": "static", "calibration": calibration}
+    static: dict[str, Any] = {"quantization": "static", "calibration": calibration, "opset": opset}
     candidates = {"static": {"target": target, **static}}
     if left_out:
         candidates[f"static, {len(left_out)} layer(s) in fp32"] = {"target": target, **static, "left_out": left_out}
     if not (find_target(target).is_tensorrt or find_target(target).is_openvino):
-        candidates["dynamic"] = {"target": target, "quantization": "dynamic"}
+        candidates["dynamic"] = {"target": target, "quantization": "dynamic", "opset": opset}
     return candidates | {f"static for {other}": {"target": other, **static} for other in others}
 
 
