@@ -59,7 +59,7 @@ def marian() -> Any:
 
     ids = {"vocab_size": VOCABULARY, "pad_token_id": 60, "eos_token_id": 0, "decoder_start_token_id": 60}
     model = noisy(MarianMTModel, MarianConfig(**ids, **BART, bos_token_id=None, scale_embedding=True))
-    model.generation_config.bad_words_ids = [[60]]
+    model.generation_config.bad_words_ids = [[60], [6]]
     model.generation_config.forced_eos_token_id = 0
     return model
 
