@@ -42,7 +42,10 @@ class Agreement:
 def compare_causal(model: nn.Module, path: Path, batch: Batch) -> Agreement:
     """A causal model on rows as given, padded on the left, and on one row alone."""
     session = open_graph(path)
-    pairs = []
+    return _agreement(_causal_pairs(model, session, batch))
+
+
+def _causal_pairs(model: nn.Module, session: Any, batch: Batch) -> Iterator[tuple[Array, Array]]:
     for variant in causal_variants(batch):
         ids, mask = variant["input_ids"], variant["attention_mask"]
         positions = (mask.cumsum(1) - 1).clamp(min=0)
@@ -50,8 +53,7 @@ def compare_causal(model: nn.Module, path: Path, batch: Batch) -> Agreement:
         with torch.no_grad():
             expected = model(**arguments, use_cache=False).logits.numpy()
         found = _run_causal(session, ids.numpy(), mask.numpy(), positions.numpy())
-        pairs.append((found[mask.numpy() == 1], expected[mask.numpy() == 1]))
-    return _agreement(pairs)
+        yield found[mask.numpy() == 1], expected[mask.numpy() == 1]
 
 
 def compare_sequence(model: nn.Module, folder: Path, batch: Batch, settings: Generation) -> Agreement:
@@ -152,7 +154,7 @@ def _presents(outputs: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _agreement(pairs: Iterable[tuple[Array, Array]]) -> Agreement:
-    """Infinite where shapes differ or anything is not a number."""
+    """Infinite where shapes differ or anything is not a number; of the pairs no more than one is held."""
     errors, same, divergences = [], [], []
     for found, expected in pairs:
         if found.shape != expected.shape or not np.isfinite(found).all():
@@ -164,9 +166,14 @@ def _agreement(pairs: Iterable[tuple[Array, Array]]) -> Agreement:
 
 
 def _divergence(expected: Array, found: Array) -> Array:
-    """Σ p (log p - log q) for each row of logits: (..., vocabulary) -> (...)."""
+    """Σ p (log p - log q) for each row of logits, one at a time in float64: (..., vocabulary) -> (rows,)."""
+    rows = (logits.reshape(-1, logits.shape[-1]) for logits in (expected, found))
+    return np.array([_row_divergence(p, q) for p, q in zip(*rows, strict=True)])
+
+
+def _row_divergence(expected: Array, found: Array) -> float:
     p, q = (_log_softmax(logits.astype(np.float64)) for logits in (expected, found))
-    return np.asarray((np.exp(p) * (p - q)).sum(-1))
+    return float((np.exp(p) * (p - q)).sum())
 
 
 def _log_softmax(logits: Array) -> Array:

@@ -11,7 +11,7 @@ from edgefold.artifacts import Generation
 def read_generation(model: nn.Module, layers: int) -> Generation:
     """Where a greedy search begins and ends, and what it never chooses, as the model's own `generate` has it.
 
-    Beams, bounds of the length and penalties of repetition are left out.
+    Beams, bounds of the length, penalties of repetition and words of several tokens that must not come are left out.
     """
     settings = _Settings(model)
     ends = settings.ids("eos_token_id")
@@ -29,6 +29,7 @@ def read_generation(model: nn.Module, layers: int) -> Generation:
         pad_id=next(iter((*settings.ids("pad_token_id"), *ends)), 0),
         never_ids=(*never, *settings.ids("suppress_tokens")),
         never_first_ids=settings.ids("begin_suppress_tokens"),
+        last_id=next(iter(settings.ids("forced_eos_token_id")), None),
     )
 
 

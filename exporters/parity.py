@@ -84,9 +84,13 @@ def open_graph(path: Path) -> Any:
     if mapped is not None:
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.add_session_config_entry(FOLDER_OF_WEIGHTS, str(path.parent))
+    # A tied table that the head reads transposed would be folded into a second one, of which three are held meanwhile.
+    unfolded = [] if mapped is None else ["ConstantFolding"]
     source = str(path) if mapped is None else mapped.SerializeToString()
     try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=unfolded
+        )
     except Exception as error:  # onnxruntime's own classes share no base
         raise GateError(f"ONNX Runtime does not open the exported model: {str(error).splitlines()[0]}") from error
 

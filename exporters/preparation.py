@@ -34,7 +34,7 @@ def check_exportable(model: nn.Module) -> None:
 def zero_shares(model: nn.Module) -> dict[str, float]:
     """The share of zeros in every parameter that is no vector, for the manifest."""
     return {
-        name: round(int((weight == 0).sum()) / max(1, weight.numel()), 6)
+        name: round(1 - int(weight.count_nonzero()) / weight.numel(), 6) if weight.numel() else 0.0
         for name, weight in model.named_parameters()
         if weight.dim() > 1
     }

@@ -30,6 +30,8 @@ def search(step: Step, prompt: Ids, settings: Generation, max_new_tokens: int) -
     given = prompt
     while alive.any() and len(columns) < max_new_tokens:
         chosen = _choose(step(given), settings, is_first=not columns)
+        if settings.last_id is not None and len(columns) == max_new_tokens - 1:
+            chosen = np.full_like(chosen, settings.last_id)
         column = np.where(alive, chosen, settings.pad_id)
         columns.append(column)
         alive &= ~np.isin(column, settings.end_ids)

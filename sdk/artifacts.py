@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from edgefold.artifact_archives import unpacked_folder, write_archive
 from edgefold.errors import InputError
 from edgefold.staging import sha256_file
 
@@ -67,6 +68,8 @@ class Generation(BaseModel):
     """Ids that are never chosen."""
     never_first_ids: tuple[int, ...] = ()
     """Ids that are not chosen at the first step."""
+    last_id: int | None = None
+    """What a row that comes to the largest number of new tokens ends with; None leaves it cut off."""
 
 
 class Artifact(BaseModel):
@@ -183,27 +186,41 @@ def write_artifact(
     return written
 
 
+def pack_artifact(artifact: "Artifact | str | Path", out: str | Path) -> Path:
+    """Write the artifact as one deflated file, which `load_artifact` opens; a file that stands there is replaced.
+
+    Raises:
+        InputError: no artifact, or no room on the disk.
+    """
+    opened = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
+    return write_archive(opened.folder, (MANIFEST, *opened.files), Path(out))
+
+
+def artifact_folder(path: str | Path) -> Path:
+    """The folder of an artifact: `path`, or, where that is a packed one, the folder that it is unpacked to.
+
+    Raises:
+        InputError: a file that is no sound archive of an artifact.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return path
+    return unpacked_folder(path, MANIFEST, lambda text: _parse(text, path).files)
+
+
 def load_artifact(folder: str | Path, verify: bool = True) -> Artifact:
-    """Open an artifact; `verify` reads every file and compares its checksum.
+    """Open an artifact, a folder or a packed one; `verify` reads every file and compares its checksum.
 
     Raises:
         InputError: no artifact there, a manifest that is malformed or of a newer schema, a file that is missing or
             corrupt.
     """
-    folder = Path(folder)
+    folder = artifact_folder(folder)
     manifest = folder / MANIFEST
     if not manifest.is_file():
         what = f"{folder} has no {MANIFEST}" if folder.is_dir() else f"There is no folder {folder}"
         raise InputError(f"{what}; give a folder that `edgefold export` wrote.")
-    try:
-        artifact = Artifact.model_validate_json(manifest.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "its text"
-        raise InputError(
-            f"{manifest} is malformed at {where}: {first['msg']} (this edgefold reads schema version "
-            f"{SCHEMA_VERSION}); export the student again."
-        ) from None
+    artifact = _parse(manifest.read_bytes(), manifest)
     artifact._folder = folder
     for name in (artifact.model_file, *(part.model_file for part in artifact.parts.values())):
         if name not in artifact.files:
@@ -213,8 +230,22 @@ def load_artifact(folder: str | Path, verify: bool = True) -> Artifact:
     return artifact
 
 
+def _parse(text: bytes, manifest: Path) -> Artifact:
+    try:
+        return Artifact.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "its text"
+        raise InputError(
+            f"{manifest} is malformed at {where}: {first['msg']} (this edgefold reads schema version "
+            f"{SCHEMA_VERSION}); export the student again."
+        ) from None
+
+
 def _to_json(artifact: Artifact) -> str:
-    unused = {name for name in ("parts", "generation") if not getattr(artifact, name)}  # older readers know them not
+    unused: dict[str, Any] = {name: True for name in ("parts", "generation") if not getattr(artifact, name)}
+    if artifact.generation is not None and artifact.generation.last_id is None:
+        unused["generation"] = {"last_id"}  # older readers know none of these
     try:
         return artifact.model_dump_json(indent=2, exclude=unused)
     except PydanticSerializationError as error:

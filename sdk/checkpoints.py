@@ -56,7 +56,7 @@ def save_student(
     with staged_folder(out, overwrite) as folder:
         uniform = _is_described_by_configuration(plain)
         if uniform:
-            cast(Any, plain).save_pretrained(folder)
+            _save_whole(cast(Any, plain), folder)
         else:
             if _has_configuration(plain):
                 cast(Any, plain).config.architectures = [type(plain).__name__]
@@ -163,6 +163,16 @@ def _write_manifest(folder: Path, plain: nn.Module, uniform: bool, lineage: Mapp
         "sha256": {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _save_whole(plain: Any, folder: Path) -> None:
+    """With what its class leaves out, to be computed again: Marian's table of positions, which may be projected."""
+    left_out = getattr(plain, "_keys_to_ignore_on_save", None)
+    plain._keys_to_ignore_on_save = None
+    try:
+        plain.save_pretrained(folder)
+    finally:
+        plain._keys_to_ignore_on_save = left_out
 
 
 def _has_configuration(plain: nn.Module) -> bool:

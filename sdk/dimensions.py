@@ -23,6 +23,7 @@ from edgefold.key_value_caches import caches_off
 from edgefold.layouts import AxisLayout, Factor, Layout, axis_names, axis_size
 from edgefold.norm_rules import find_written_norms
 from edgefold.placement import device_of, placed
+from edgefold.unread_operators import unread_values
 
 ALLOWED = {
     "linear": "Project or keep",
@@ -138,7 +139,10 @@ def trace(model: nn.Module, inputs: Mapping[str, Tensor]) -> DimensionGraph:
     _know_norms(tracer, module)
     names = {id(tensor): name for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
     seen: dict[int, Node] = {}
+    unread = unread_values(module.graph)
     for node in module.graph.nodes:
+        if node in unread:
+            continue
         if node.op == "get_attr":
             _visit_parameter(tracer, node, names, seen)
         else:

@@ -90,6 +90,26 @@ def t5() -> Case:
     return _transformers("T5Config", "T5ForConditionalGeneration", inputs, **fields, use_cache=False)
 
 
+def bart() -> Case:
+    return _bart("BartConfig", "BartForConditionalGeneration")
+
+
+def marian() -> Case:
+    return _bart("MarianConfig", "MarianMTModel", decoder_start_token_id=1)
+
+
+def _bart(config: str, name: str, **fields: Any) -> Case:
+    """An encoder-decoder whose table is tied to both sides and the head (Lewis et al., 2020)."""
+    both = {"layers": 2, "attention_heads": 3, "ffn_dim": 40}
+    sizes = {f"{side}_{field}": size for side in ("encoder", "decoder") for field, size in both.items()}
+    fields |= {**sizes, "d_model": 24, "vocab_size": 101, "max_position_embeddings": 64, "pad_token_id": 1}
+
+    def inputs() -> dict[str, Tensor]:
+        return _text(decoder_input_ids=_ids(3, 5))
+
+    return _transformers(config, name, inputs, **fields, use_cache=False)
+
+
 def vit() -> Case:
     fields = {
         "hidden_size": 24,
@@ -306,6 +326,8 @@ FAMILIES: dict[str, Callable[[], Case]] = {
         llama,
         mistral,
         t5,
+        bart,
+        marian,
         vit,
         resnet,
         perceptron,

@@ -45,6 +45,47 @@ def whisper() -> Any:
     return model
 
 
+BART = {
+    **{"d_model": 24, "max_position_embeddings": 40},
+    **{f"{side}_layers": 2 for side in ("encoder", "decoder")},
+    **{f"{side}_attention_heads": 3 for side in ("encoder", "decoder")},
+    **{f"{side}_ffn_dim": 40 for side in ("encoder", "decoder")},
+}
+"""Sizes of the family of BART (Lewis et al., 2020)."""
+
+
+def marian() -> Any:
+    from transformers import MarianConfig, MarianMTModel
+
+    ids = {"vocab_size": VOCABULARY, "pad_token_id": 60, "eos_token_id": 0, "decoder_start_token_id": 60}
+    model = noisy(MarianMTModel, MarianConfig(**ids, **BART, bos_token_id=None, scale_embedding=True))
+    model.generation_config.bad_words_ids = [[60], [6]]
+    model.generation_config.forced_eos_token_id = 0
+    return model
+
+
+def bart() -> Any:
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    return _begun_and_ended(noisy(BartForConditionalGeneration, BartConfig(**_BART_IDS, **BART)))
+
+
+def mbart() -> Any:
+    from transformers import MBartConfig, MBartForConditionalGeneration
+
+    return _begun_and_ended(noisy(MBartForConditionalGeneration, MBartConfig(**_BART_IDS, **BART)))
+
+
+_BART_IDS = {**SMALL, "bos_token_id": 0, "pad_token_id": 1, "decoder_start_token_id": 2}
+
+
+def _begun_and_ended(model: Any) -> Any:
+    """With a first token that is given and a last one that is."""
+    model.generation_config.forced_bos_token_id = 7
+    model.generation_config.forced_eos_token_id = 2
+    return model
+
+
 MODELS: dict[str, Callable[[], Any]] = {f.__name__: f for f in (llama, gpt2, t5, whisper)}
 
 

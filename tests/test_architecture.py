@@ -105,6 +105,7 @@ FRONT = ("edgefold.budget.device_search",)
 """Further modules whose names `edgefold` itself, its __init__ alone, hands out."""
 
 WITHOUT_TORCH = (
+    "artifact_archives",
     "artifacts",
     "benchmark_page",
     "comparisons",

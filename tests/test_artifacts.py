@@ -87,6 +87,14 @@ def test_parts_and_generation_are_written_where_there_are_any(artifact: Artifact
         load_artifact(artifact.folder)
 
 
+def test_a_last_id_is_written_where_there_is_one(artifact: Artifact) -> None:
+    for last, names in ((None, set()), (3, {"last_id"})):
+        write(artifact.folder, generation=Generation(layers=1, last_id=last))
+        written = json.loads((artifact.folder / MANIFEST).read_text())["generation"]
+        assert {"last_id"} & written.keys() == names
+        assert load_artifact(artifact.folder).generation == Generation(layers=1, last_id=last)
+
+
 def test_a_single_graph_has_no_parts(artifact: Artifact) -> None:
     with pytest.raises(InputError, match="has no part 'encoder'; it is a single graph"):
         artifact.part("encoder")

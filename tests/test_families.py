@@ -50,6 +50,8 @@ KINDS = {
     "llama": {"hidden": "linear", "ffn": "permutation", "heads": "heads", "queries": "heads"},
     "mistral": {"hidden": "linear", "ffn": "permutation", "heads": "heads", "queries": "heads"},
     "t5": {"hidden": "linear", "ffn": "permutation", "heads": "heads"},
+    "bart": {"hidden": "linear", "ffn": "permutation", "heads": "heads"},
+    "marian": {"hidden": "linear", "ffn": "permutation", "heads": "heads"},
     "vit": {"hidden": "linear", "ffn": "permutation", "heads": "heads"},
     "resnet": {"channels": "permutation"},
     "perceptron": {"hidden": "linear", "linear": "linear", "ffn": "permutation"},

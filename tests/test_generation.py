@@ -62,6 +62,15 @@ def test_rows_of_any_lengths_go_on_as_each_would_alone() -> None:
     assert session.widths == [5, 1, 1, 1, 1, 1]
 
 
+def test_a_row_that_comes_to_its_largest_length_ends_as_it_must() -> None:
+    def step(ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.eye(VOCABULARY)[[3, 3]]
+
+    settings = Generation(layers=1, end_ids=(0,), last_id=0)
+    found = search(step, np.ones((2, 2), np.int64), settings, 4)
+    assert [row.tolist() for row in found] == [[3, 3, 3, 0]] * 2
+
+
 def test_an_end_ends_its_row_and_the_search_when_all_have_ended() -> None:
     session: Any = Counter()
     expected = [continued(prompt, 40) for prompt in PROMPTS]

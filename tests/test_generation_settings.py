@@ -23,7 +23,9 @@ def test_an_encoder_decoder_begins_as_its_configuration_says() -> None:
     model.generation_config.forced_bos_token_id = 9
     model.generation_config.bad_words_ids = [[4], [5, 6]]
     found = read_generation(model, 2)
-    assert (found.start_ids, found.never_ids) == ((0, 9), (4,))
+    assert (found.start_ids, found.never_ids, found.last_id) == ((0, 9), (4,), None)
+    model.generation_config.forced_eos_token_id = 1
+    assert read_generation(model, 2).last_id == 1
 
 
 def test_an_english_speech_model_begins_without_timestamps_and_suppresses_tokens() -> None:

@@ -192,6 +192,29 @@ def test_a_greedy_translation_is_that_of_torch(t5: Artifact) -> None:
         assert len(row) == 15 or row[-1] == 1
 
 
+@pytest.mark.parametrize("make", [models.marian, models.bart, pytest.param(models.mbart, marks=pytest.mark.slow)])
+def test_the_family_of_bart_begins_ends_and_leaves_out_what_torch_does(make: Make, tmp_path: Path) -> None:
+    """Forced first and last tokens and words that must not come, to the token."""
+    model, batch = make(), models.texts()
+    batch["input_ids"] = torch.where(batch["attention_mask"] == 1, batch["input_ids"], model.config.pad_token_id)
+    artifact = export_generator(model, batch, tmp_path / "out")
+    settings = artifact.generation
+    assert settings is not None
+    begun = len(settings.start_ids)
+    with torch.no_grad():
+        expected = model.generate(**batch, max_new_tokens=12 + begun - 1, do_sample=False, num_beams=1).numpy()
+        if settings.never_ids:  # they would have come, were they not left out
+            model.generation_config.bad_words_ids = None
+            assert not np.array_equal(model.generate(**batch, max_new_tokens=12)[:, : expected.shape[1]], expected)
+    with open_sequence_sessions(artifact) as sessions:
+        found = generate_sequence(sessions, {name: value.numpy() for name, value in batch.items()}, 12)
+    assert (expected[:, :begun] == settings.start_ids).all()
+    for row, wanted in zip(found, expected[:, begun:], strict=True):
+        np.testing.assert_array_equal(row, wanted[: len(row)])
+        assert row[-1] == settings.last_id == model.generation_config.eos_token_id
+        assert (wanted[len(row) :] == settings.pad_id).all()
+
+
 def test_a_greedy_transcription_is_that_of_torch(whisper: Artifact) -> None:
     assert whisper.task == "automatic-speech-recognition-with-past"
     assert whisper.generation is not None

@@ -14,6 +14,7 @@ from edgefold.cli.demo import show_demo
 from edgefold.cli.doctor import examine_machine
 from edgefold.cli.export import export_model
 from edgefold.cli.inspect import inspect_model
+from edgefold.cli.pack import pack_files
 from edgefold.cli.report import report_files
 from edgefold.cli.search import search_student
 from edgefold.cli.verify import verify_artifact
@@ -28,6 +29,7 @@ COMMANDS: dict[str, tuple[Callable[..., Answer], str]] = {
     ),
     "verify": (verify_artifact, "edgefold verify out/reviews-int8 --against out/reviews --data test.csv"),
     "bench": (bench_artifact, "edgefold bench out/reviews-int8 --against out/teacher-fp32 --out report.json"),
+    "pack": (pack_files, "edgefold pack out/reviews-int8 --out reviews-int8.zip"),
     "compare": (compare_files, "edgefold compare monday.json friday.json"),
     "report": (report_files, "edgefold report here.json jetson.json --out report.html"),
     "search": (search_student, "edgefold search recipe.yaml --budget speedup=6x --keep 0.99 --out out/search"),

@@ -7,14 +7,16 @@ import typer
 
 from edgefold.cli.answers import Answer
 from edgefold.cli.devices import LOCAL, check_device
-from edgefold.cli.paths import check_artifact_folder, check_model_folder, check_output_file
+from edgefold.cli.paths import check_artifact, check_model_folder, check_output_file
 from edgefold.errors import InputError
 
 OFFLINE_BATCHES = (1, 2, 4, 8)
 
 
 def bench_artifact(
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="Folder of the artifact to measure.")],
+    artifact: Annotated[
+        Path, typer.Argument(metavar="ARTIFACT", help="Artifact to measure: a folder, or what pack made of it.")
+    ],
     against: Annotated[
         Path | None, typer.Option(help="Artifact to compare with, measured in turns with the first.")
     ] = None,
@@ -81,7 +83,7 @@ def bench_artifact(
     out: Annotated[Path | None, typer.Option(help="JSON file for the reports, with every raw time.")] = None,
 ) -> Answer:
     """Measure latency and throughput; with --against, the paired ratio and its confidence interval as well."""
-    folders = [check_artifact_folder(folder) for folder in (artifact, against) if folder]
+    folders = [check_artifact(folder) for folder in (artifact, against) if folder]
     check_device(device)
     if against_torch or torch_compile:
         _check_torch(against_torch, against, device, concurrency, memory, part)

@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefold.artifacts import MANIFEST
+from edgefold.artifacts import MANIFEST, artifact_folder
 from edgefold.cli.answers import Answer
+from edgefold.cli.paths import is_packed
 from edgefold.cli.tables import make_table
 from edgefold.errors import GateError, InputError
 from edgefold.tensorrt_modules import check_installed
@@ -19,7 +20,7 @@ SHOWN = 60
 
 def is_graph(path: Path) -> bool:
     """Whether that is an artifact or an ONNX file, and no model to be exported."""
-    return path.suffix == ".onnx" or (path / MANIFEST).is_file()
+    return path.suffix == ".onnx" or (path / MANIFEST).is_file() or is_packed(path)
 
 
 def check_lint_target(name: str) -> None:
@@ -55,7 +56,8 @@ def lint_graphs(path: Path, target: str, out: Path | None) -> Answer:
         raise InputError(f"Checking {path} writes nothing; leave --out away.")
     if not path.exists():
         raise InputError(f"The model {path} does not exist; give an artifact's folder or an .onnx file.")
-    return add_lint(Answer({"target": target}, ()), path, target)
+    graphs = path if path.suffix == ".onnx" else artifact_folder(path)
+    return add_lint(Answer({"target": target}, ()), graphs, target)
 
 
 def add_lint(answer: Answer, graphs: Path, target: str) -> Answer:

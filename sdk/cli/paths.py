@@ -1,5 +1,6 @@
 """Paths given on the command line, checked before anything heavy is imported."""
 
+import zipfile
 from pathlib import Path
 
 from edgefold.errors import InputError
@@ -19,16 +20,31 @@ def check_model_folder(path: Path, role: str = "model") -> Path:
     return path
 
 
-def check_artifact_folder(path: Path, role: str = "artifact") -> Path:
-    """The folder that `edgefold export` wrote.
+def check_artifact(path: Path, role: str = "artifact") -> Path:
+    """The folder that `edgefold export` wrote, or the file that `edgefold pack` made of it.
 
     Raises:
-        InputError: there is no such folder, or it is no artifact.
+        InputError: there is neither, or it is no artifact.
     """
+    if path.is_file():
+        if not is_packed(path):
+            raise InputError(f"The {role} {path} is a file that `edgefold pack` did not write; give a folder.")
+        return path
     _check_folder(path, role)
     if not (path / "artifact.json").is_file():
         raise InputError(f"The {role} {path} has no artifact.json; give the folder that `edgefold export` wrote.")
     return path
+
+
+def is_packed(path: Path) -> bool:
+    """Whether that is a file with an artifact in it; only its table of contents is read."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "artifact.json" in archive.namelist()
+    except zipfile.BadZipFile:
+        return False
 
 
 def check_file(path: Path, role: str) -> Path:

@@ -5,14 +5,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from edgefold.artifacts import artifact_folder
 from edgefold.cli.answers import Answer
 from edgefold.cli.devices import check_device
-from edgefold.cli.paths import check_artifact_folder, check_model_folder
+from edgefold.cli.paths import check_artifact, check_model_folder, is_packed
 from edgefold.cli.samples import check_samples, find_kind, read_samples
 
 
 def verify_artifact(
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="Folder of the artifact.")],
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="Artifact: a folder, or what pack made of it.")],
     against: Annotated[Path, typer.Option(help="Folder of the student, checkpoint or artifact to compare with.")],
     device: Annotated[
         str, typer.Option(help="Where ARTIFACT runs: cpu or cuda of this machine, or ssh://user@host[:port].")
@@ -44,11 +45,11 @@ def verify_artifact(
     ] = None,
 ) -> Answer:
     """Compare every output on the same inputs; exit status 3 when they differ by more than is allowed."""
-    check_artifact_folder(artifact)
-    is_artifact = (against / "artifact.json").is_file()
-    (check_artifact_folder if is_artifact else check_model_folder)(against, "reference")
+    check_artifact(artifact)
+    is_artifact = (against / "artifact.json").is_file() or is_packed(against)
+    (check_artifact if is_artifact else check_model_folder)(against, "reference")
     check_device(device)
-    kind = find_kind(artifact)
+    kind = find_kind(artifact_folder(artifact))
     if data:
         check_samples(data, "data file", kind)
     found = read_samples(kind, data, text, samples) if data else []

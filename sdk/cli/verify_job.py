@@ -12,6 +12,7 @@ import numpy as np
 from edgefold.artifacts import Artifact, load_artifact
 from edgefold.cli.answers import Answer
 from edgefold.cli.generation_runs import open_run, unpadded, with_targets
+from edgefold.cli.paths import is_packed
 from edgefold.cli.samples import Kind
 from edgefold.cli.tables import make_table
 from edgefold.exporters.precisions import MOST_DIVERGENCE
@@ -115,7 +116,7 @@ def _texts(document: dict[str, Any], gate: Gate) -> tuple[Any, ...]:
 @contextmanager
 def _reference(folder: Path) -> Iterator[Run]:
     """A session of an artifact, or a model of torch as a function."""
-    if (folder / "artifact.json").is_file():
+    if is_packed(folder) or (folder / "artifact.json").is_file():
         with open_run(load_artifact(folder)) as run:
             yield run
         return
