@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from generating_models import marian
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -181,3 +182,15 @@ def test_what_cannot_be_saved_leaves_nothing(
     with pytest.raises(InputError, match="exists and is not empty"):
         save_student(make_student(UNIFORM), tmp_path / "taken")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_projected_table_that_its_class_would_not_save_is_saved(tmp_path: Path) -> None:
+    """Marian computes its positions anew when it is opened, and the narrow ones are no such table."""
+    torch.manual_seed(0)
+    model, ids = marian(), torch.randint(7, 59, (4, 9))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids.flip(1)}
+    narrow = fold(build_student(model, Plan([Project("hidden", 16)]), batch, [batch]))
+    save_student(narrow, tmp_path / "student")
+    with torch.no_grad():
+        opened = load_student(tmp_path / "student")
+        torch.testing.assert_close(opened(**batch).logits, narrow(**batch).logits)
