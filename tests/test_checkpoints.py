@@ -189,7 +189,8 @@ def test_a_projected_table_that_its_class_would_not_save_is_saved(tmp_path: Path
     torch.manual_seed(0)
     model, ids = marian(), torch.randint(7, 59, (4, 9))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids.flip(1)}
-    narrow = fold(build_student(model, Plan([Project("hidden", 16)]), batch, [batch]))
+    narrow = fold(build_student(model, Plan([Project("hidden", 16), Select("heads", 2)]), batch, [batch]))
+    assert narrow.config.d_model == 16
     save_student(narrow, tmp_path / "student")
     with torch.no_grad():
         opened = load_student(tmp_path / "student")
