@@ -28,7 +28,9 @@ def check_artifact(path: Path, role: str = "artifact") -> Path:
     """
     if path.is_file():
         if not is_packed(path):
-            raise InputError(f"The {role} {path} is a file that `edgefold pack` did not write; give a folder.")
+            raise InputError(
+                f"The {role} {path} is a file that `edgefold pack` did not write, or is cut off; copy it again, or give a folder."
+            )
         return path
     _check_folder(path, role)
     if not (path / "artifact.json").is_file():
