@@ -29,7 +29,8 @@ def check_artifact(path: Path, role: str = "artifact") -> Path:
     if path.is_file():
         if not is_packed(path):
             raise InputError(
-                f"The {role} {path} is a file that `edgefold pack` did not write, or is cut off; copy it again, or give a folder."
+                f"The {role} {path} is a file that `edgefold pack` did not write, or is cut off; copy it again, or "
+                "give a folder."
             )
         return path
     _check_folder(path, role)
