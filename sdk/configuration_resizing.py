@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from edgefold.configurations import MAX_TRIALS, build_like, parameter_shapes
+from edgefold.configurations import MAX_TRIALS, build_like, check_configuration, parameter_shapes
 from edgefold.dimensions import DimensionGraph
 from edgefold.layout_agreement import agreeing_trace, predicted_shapes, replacements
 from edgefold.layouts import Factor
@@ -76,6 +76,7 @@ def _configured_sizes(
     """
     try:
         config = _with_fields(model.config, fields)
+        check_configuration(config)
     except Exception:  # a combination that the configuration itself refuses
         return None
     shapes = parameter_shapes(type(model), config)

@@ -43,9 +43,21 @@ def similar_configurations(
         try:
             for name, value in fields:
                 setattr(changed, name, value)
+            check_configuration(changed)
         except Exception:  # a combination that the configuration itself refuses
             continue
         yield changed
+
+
+def check_configuration(config: Any) -> None:
+    """Raise what a configuration has against its own fields: transformers would neither save nor open such a one.
+
+    A model may well be built from it: Llama's heads have a width of their own, yet its hidden size must be a multiple
+    of their number.
+    """
+    validate = getattr(config, "validate", None)
+    if callable(validate):
+        validate()
 
 
 def parameter_shapes(model_class: type[nn.Module], config: Any) -> Shapes | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from generating_models import marian
+from generating_models import llama, marian, texts
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -19,9 +19,10 @@ from transformers import (
 
 from edgefold.checkpoints import load_student, save_student
 from edgefold.errors import InputError
-from edgefold.exporters import export_onnx
+from edgefold.exporters import export_generator, export_onnx
 from edgefold.folding import fold
 from edgefold.plans import LowRank, Plan, Project, Select
+from edgefold.runtimes import generate, open_session
 from edgefold.student_building import build_student
 
 UNIFORM = Plan([Project("hidden", 16), Select("ffn", 24), Select("heads", 2)])
@@ -195,3 +196,19 @@ def test_a_projected_table_that_its_class_would_not_save_is_saved(tmp_path: Path
     with torch.no_grad():
         opened = load_student(tmp_path / "student")
         torch.testing.assert_close(opened(**batch).logits, narrow(**batch).logits)
+
+
+def test_a_width_that_its_class_would_not_save_is_saved(tmp_path: Path) -> None:
+    """Transformers takes no Llama as wide as no multiple of its heads, though these have a width of their own."""
+    batch = texts(left=True)
+    narrow = fold(build_student(llama(), Plan([Project("hidden", 20)]), batch, [batch]))
+    opened = load_student(save_student(narrow, tmp_path / "student"))
+    with torch.no_grad():
+        torch.testing.assert_close(opened(**batch).logits, narrow(**batch).logits)
+    artifact = export_generator(opened, batch, tmp_path / "onnx")
+    with torch.no_grad():
+        written = narrow.generate(**batch, max_new_tokens=8, do_sample=False, eos_token_id=None)
+    with open_session(artifact) as session:
+        rows = [row[mask == 1] for row, mask in zip(*(value.numpy() for value in batch.values()), strict=True)]
+        found = generate(session, rows, 8, end_ids=())
+    assert [row.tolist() for row in found] == written[:, batch["input_ids"].shape[1] :].tolist()
