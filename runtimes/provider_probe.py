@@ -9,8 +9,9 @@ import numpy as np
 import onnxruntime
 
 from edgefold.errors import DeviceError
-from edgefold.runtimes.agent.onnx_models import GPU_PROVIDERS, first_line, open_onnx
+from edgefold.runtimes.agent.onnx_models import GPU_PROVIDERS, find_provider, first_line, open_onnx
 from edgefold.runtimes.agent.refusals import Refused
+from edgefold.runtimes.host_errors import error_of
 from edgefold.runtimes.onnxruntime_session import TENSORRT
 from edgefold.tensorrt_modules import import_tensorrt
 
@@ -24,12 +25,30 @@ PRODUCT = (
 def probe_providers() -> Iterator[tuple[str, str]]:
     """The name of each of a GPU's providers in this onnxruntime, and why it cannot be used; "" where it can."""
     available = onnxruntime.get_available_providers()
+    for choice, name in GPU_PROVIDERS.items():
+        if name in available:
+            yield name, _probe(choice)
+
+
+def check_gpu() -> None:
+    """Whether ONNX Runtime computes on this machine's NVIDIA GPU.
+
+    Raises:
+        DeviceError: it was built without CUDA, or cannot use it.
+    """
+    try:
+        find_provider("cuda")
+    except Refused as refused:
+        raise error_of(refused.kind, refused.message) from None
+    if why := _probe("cuda"):
+        raise DeviceError(f"ONNX Runtime cannot use this machine's GPU: {why} `edgefold doctor` says what to do.")
+
+
+def _probe(choice: str) -> str:
     with TemporaryDirectory() as folder:
         path = Path(folder, "product.onnx")
         path.write_bytes(PRODUCT)
-        for choice, name in GPU_PROVIDERS.items():
-            if name in available:
-                yield name, _try(str(path), choice)
+        return _try(str(path), choice)
 
 
 def _try(path: str, choice: str) -> str:

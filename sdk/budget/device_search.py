@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from edgefold.budget.goals import Budget, parse_budget
-from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget, Precision
+from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget, Precision, check_precision_there
 from edgefold.budget.search import Effort, Goal, Target
 from edgefold.budget.search import search as search_on
 from edgefold.budget.trials import SearchResult
@@ -29,25 +29,26 @@ def search(
 ) -> SearchResult:
     """Find a student within a budget on a device that keeps a share of its teacher's quality.
 
-    The same as `edgefold search`; `edgefold.budget.search.search` takes any other target. In ONNX Runtime; with one
-    thread times are the processor's.
+    The same as `edgefold search`; `edgefold.budget.search.search` takes any other target. In ONNX Runtime; on a CPU
+    with one thread times are the processor's.
 
     Args:
         recipe: its plan is replaced, everything else holds for every trial; a file's is read.
         budget: such as "latency=5ms", "speedup=4x", "size=10MB" or "flops=200M".
         out: a folder for the search; given again, the search goes on.
         keep: of the teacher's quality, on the validation data.
-        device: "cpu" of this machine, or ssh://user@host[:port].
-        precision: of the latency; quality is the student's in float32.
+        device: "cpu" or "cuda" of this machine, or ssh://user@host[:port].
+        precision: of the latency, "fp16" on a GPU alone and "int8" not there; quality is the student's in float32.
         sequence: tokens of each of the `batch` rows.
 
     Raises:
-        InputError: bad data, or `out` holds something else.
+        InputError: bad data, a precision that the device does not run, or `out` holds something else.
         GateError: no plan is within the budget.
         DeviceError: the device cannot be reached.
     """
     job = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe))
     wanted = parse_budget(budget) if isinstance(budget, str) else budget
+    check_precision_there(precision, device)
     job.check_paths()
     goal = Goal(wanted, keep, precision, batch, sequence)
     teacher = TASKS[job.task].open_teacher(job.teacher)

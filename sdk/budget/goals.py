@@ -15,7 +15,7 @@ UNITS: dict[str, dict[str, float]] = {
     "flops": {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12},
 }
 EXAMPLES = "latency=5ms, speedup=4x, size=10MB or flops=200M"
-BYTES = {"fp32": 4, "int8": 1}
+BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 """Of a weight, in a file of that precision."""
 
 

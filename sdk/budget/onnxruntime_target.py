@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CPU, this machine's or another's, as the target of a search."""
+"""ONNX Runtime on a CPU, this machine's or another's, or on this machine's NVIDIA GPU, as the target of a search."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,18 +8,30 @@ from torch import Tensor, nn
 
 from edgefold.artifacts import Artifact
 from edgefold.budget.latency_tables import Timing
+from edgefold.device_states import DeviceState
+from edgefold.errors import InputError
 from edgefold.exporters import export_onnx, quantize_onnx
 from edgefold.fingerprints import fingerprint_model
+from edgefold.reports import Report
 from edgefold.runtimes import benchmark_artifacts, example_inputs, read_device_state, read_remote_state
+from edgefold.runtimes.provider_probe import check_gpu
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
+GPU = "cuda"
+ON_GPU = ("fp32", "fp16")
+"""ONNX Runtime's CUDA provider leaves dynamic int8 to the CPU."""
+ON_CPU = ("fp32", "int8")
 
 
 class OnnxRuntimeTarget:
-    """Exports models and measures each in turns with the teacher; on one thread in processor time, so that others' load
-    counts less.
+    """Exports models and measures each in turns with the teacher.
 
-    int8 is dynamic: what costs no calibration tells plans apart as well.
+    On a CPU's one thread in processor time, so that others' load counts less; else by the clock on the wall, on a GPU
+    with inputs and outputs that are copied by way of pinned memory. int8 is dynamic: what costs no calibration tells
+    plans apart as well.
+
+    Raises:
+        InputError: a precision that the device does not run.
     """
 
     def __init__(
@@ -33,6 +45,7 @@ class OnnxRuntimeTarget:
         threads: int,
         device: str = "cpu",
     ) -> None:
+        check_precision_there(precision, device)
         self._module, self._folder, self._precision = teacher, folder, precision
         self._batch, self._sequence, self._threads, self._device = batch, sequence, threads, device
         self._teacher: Artifact | None = None
@@ -45,14 +58,26 @@ class OnnxRuntimeTarget:
         )
         artifacts = {"teacher": teacher, "student": self._export(module, inputs)}
         reports = benchmark_artifacts(
-            artifacts, feeds, device=self._device, threads=self._threads, min_duration_s=0.7, energy_s=0.0
+            artifacts,
+            feeds,
+            device=self._device,
+            threads=self._threads,
+            min_duration_s=0.7,
+            energy_s=0.0,
+            io_binding=self._device == GPU,
         )
-        times = {name: report.cpu_p50_s if self._threads == 1 else report.p50_s for name, report in reports.items()}
+        times = {name: self._seconds(report) for name, report in reports.items()}
         return Timing(seconds=times["student"], teacher_seconds=times["teacher"])
+
+    def _seconds(self, report: Report) -> float:
+        is_counted = self._threads == 1 and self._device != GPU
+        return report.cpu_p50_s if is_counted else report.p50_s
 
     def _export(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> Artifact:
         self._count += 1
         stem = self._folder / f"{self._count}"
+        if self._precision == "fp16":
+            return export_onnx(module.eval(), inputs, f"{stem}-fp16", precision="fp16")
         fp32 = export_onnx(module.eval(), inputs, f"{stem}-fp32")
         return fp32 if self._precision == "fp32" else quantize_onnx(fp32, f"{stem}-int8", quantization="dynamic")
 
@@ -61,8 +86,10 @@ class OnnxRuntimeTarget:
         """What its times depend on.
 
         Raises:
-            DeviceError: the device cannot be reached.
+            DeviceError: the device cannot be reached, or ONNX Runtime cannot use it.
         """
+        if self._device == GPU:
+            check_gpu()
         is_remote = self._device.startswith("ssh://")
         state = read_remote_state(self._device) if is_remote else read_device_state()
         return {
@@ -71,5 +98,22 @@ class OnnxRuntimeTarget:
             "shape": f"{self._batch} x {self._sequence}",
             "threads": str(self._threads),
             "runtime": f"onnxruntime {state.versions.get('onnxruntime', '')}",
-            "device": f"{self._device} {state.processor}, {' '.join(state.instruction_sets)}",
+            "device": f"{self._device} {_name(state, self._device)}",
         }
+
+
+def check_precision_there(precision: str, device: str) -> None:
+    """Whether students of that precision can be measured on that device.
+
+    Raises:
+        InputError: they cannot.
+    """
+    taken = ON_GPU if device == GPU else ON_CPU
+    if precision not in taken:
+        raise InputError(f"On {device} a search measures {' or '.join(taken)}; got precision {precision!r}.")
+
+
+def _name(state: DeviceState, device: str) -> str:
+    if device == GPU:
+        return ", ".join([*(f"{gpu.name}, driver {gpu.driver}" for gpu in state.gpus[:1]), state.processor])
+    return f"{state.processor}, {' '.join(state.instruction_sets)}"

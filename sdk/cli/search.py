@@ -20,10 +20,11 @@ def search_student(
         float, typer.Option(min=0.0, max=1.5, help="Share of the teacher's quality, on the validation data.")
     ] = 0.99,
     device: Annotated[
-        str, typer.Option(help="Where latency is measured: cpu of this machine, or ssh://user@host[:port].")
+        str, typer.Option(help="Where latency is measured: cpu or cuda of this machine, or ssh://user@host[:port].")
     ] = "cpu",
     precision: Annotated[
-        Literal["fp32", "int8"], typer.Option(help="Of the latency; quality is the student's in float32.")
+        Literal["fp32", "fp16", "int8"],
+        typer.Option(help="Of the latency, fp16 on a GPU and int8 on CPUs; quality is the student's in float32."),
     ] = "fp32",
     batch: Annotated[int, typer.Option(min=1, help="Rows of a pass.")] = 1,
     sequence: Annotated[int, typer.Option(min=1, help="Tokens of a row.")] = 128,
