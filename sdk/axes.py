@@ -197,7 +197,8 @@ class AxisSpaces:
     # --- sums ------------------------------------------------------------
 
     def concatenate(self, axes: Sequence[Axis]) -> Axis:
-        """The direct sum of axes."""
+        """The direct sum of axes; those of size 0 add nothing to it."""
+        axes = [axis for axis in axes if self.size(axis)]
         if len(axes) == 1:
             return axes[0]
         total = self.new(sum(self.size(axis) for axis in axes))
@@ -207,14 +208,15 @@ class AxisSpaces:
     def cut(self, axis: Axis, sizes: Sequence[int], where: str) -> list[Axis]:
         """The axis as successive pieces of the given sizes; fixed where they cut through a product."""
         bounds = [0]
-        for size in sizes:
+        for size in filter(None, sizes):
             bounds.append(bounds[-1] + size)
         pieces = self._cut(axis, bounds, where)
         if pieces is None:
             reason = f"cut by {where}"
             self.mark_fixed(axis, reason)
             return [self.new(size, reason) for size in sizes]
-        return pieces
+        found = iter(pieces)
+        return [next(found) if size else self.new(0) for size in sizes]
 
     def _cut(self, axis: Axis, bounds: Sequence[int], where: str) -> list[Axis] | None:
         """Pieces between the bounds, or None."""

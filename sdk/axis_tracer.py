@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgefold.axes import Axis, AxisSpaces
+from edgefold.errors import InputError
 
 Axes = list[Axis]
 
@@ -109,8 +110,18 @@ def all_sizes(node: Node) -> list[list[int]]:
 
 
 def hint(size: Any) -> int:
-    """A size, or the example value of a symbolic one."""
-    return int(size) if isinstance(size, int) else int(size.node.hint)
+    """A size, or the example value of a symbolic one.
+
+    Raises:
+        InputError: it has none.
+    """
+    example = size if isinstance(size, int) else size.node.hint
+    if example is None:
+        raise InputError(
+            f"The model makes a tensor whose length ({size}) depends on the values of its inputs, not on their shapes "
+            "alone, so its dimensions cannot be followed; compress the modules before and after it instead."
+        )
+    return int(example)
 
 
 def place(node: Node) -> str:

@@ -233,6 +233,6 @@ class _Observer(Interpreter):
         if n in self._rest:
             return None
         value = super().run_node(n)
-        if n.op == "call_function":
+        if n.op in ("call_function", "get_attr"):
             self._observe(n, value, self._batch)
         return value

@@ -12,8 +12,8 @@ from edgefold.calibration import Batch
 from edgefold.dimensions import DimensionGraph
 from edgefold.graph_alignment import align
 from edgefold.graph_replay import changes_in_place
-from edgefold.layouts import AxisLayout, resized_shape
-from edgefold.projections import Map
+from edgefold.layouts import AxisLayout, Factor, Layout, axis_names, axis_size, layout_names, resized_shape
+from edgefold.projections import Map, Projection
 
 aten = torch.ops.aten
 UNFITTED = (aten.einsum.default, aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input)
@@ -46,6 +46,8 @@ class FitPoint:
     bias: str | None
     factor: float = 1.0
     """Times the target: what makes up for a constant that depends on a size."""
+    across: Layout = ()
+    """Where the student has fewer of such vectors, for each head one: the layouts of the target's other axes."""
 
     @property
     def name(self) -> str:
@@ -84,19 +86,35 @@ def find_fit_points(
             continue
         path = _path_to_sum(read, student.module) if isinstance(read, LinearRead) else (read.node,)
         axis = read.axis - len(sizes(read.source)) if isinstance(read, LinearRead) else -1
-        layout = _layout(reference, in_reference.get(path[-1]), axis)
-        if path[-1] not in in_teacher or layout is None or _mapped_size(layout, maps) != sizes(path[-1])[axis]:
+        layouts = _layouts(reference, in_reference.get(path[-1]), axis)
+        across = _across(layouts, axis, maps)
+        if path[-1] not in in_teacher or across is None or _mapped_size(layouts[axis], maps) != sizes(path[-1])[axis]:
             lost.append(weight or bias or "")
             continue
         source, contracted = (read.source, read.parameter_axis) if isinstance(read, LinearRead) else (None, 0)
         factor = factors.get(read.node, 1.0)
-        found[read.node] = FitPoint(path, in_teacher[path[-1]], layout, axis, source, weight, contracted, bias, factor)
+        target, layout = in_teacher[path[-1]], layouts[axis]
+        found[read.node] = FitPoint(path, target, layout, axis, source, weight, contracted, bias, factor, across)
     return [found[node] for node in student.module.graph.nodes if node in found], lost
 
 
-def _layout(reference: DimensionGraph, node: Node | None, axis: int) -> AxisLayout | None:
+def _layouts(reference: DimensionGraph, node: Node | None, axis: int) -> Layout:
+    """Of a node's axes; () where it has no such axis."""
     layouts = reference.node_layouts.get(node, ()) if node else ()
-    return layouts[axis] if len(layouts) >= -axis else None
+    return layouts if len(layouts) >= -axis else ()
+
+
+def _across(layouts: Layout, axis: int, maps: Mapping[str, Map]) -> Layout | None:
+    """The layouts of the axes but one, that one as it is; () where none changes, None where they cannot be followed."""
+    others: list[AxisLayout] = list(layouts)
+    if not others:
+        return None
+    others[axis] = (Factor("", axis_size(layouts[axis])),)
+    changing = [other for other in others if not axis_names(other).isdisjoint(maps)]
+    named = all(factor.dimension for other in changing for factor in other)  # and not one with the rows of a batch
+    if not named or any(isinstance(maps.get(name), Projection) for name in layout_names(tuple(others))):
+        return None
+    return tuple(others) if changing else ()
 
 
 def _mapped_size(layout: AxisLayout, maps: Mapping[str, Map]) -> int:

@@ -138,6 +138,8 @@ def _normalized_shape(node: Node, sizes: _Sizes) -> None:
 
 
 def _unflatten(node: Node, sizes: _Sizes) -> None:
+    if not sizes.operand(0):  # a constant, which has no dimensions
+        return
     shape = list(node.args[2])  # type: ignore[arg-type]
     dim = int(node.args[1]) % len(sizes.operand(0))  # type: ignore[arg-type]
     node.update_arg(2, sizes.literals(shape, sizes.output[dim : dim + len(shape)]))
@@ -145,6 +147,8 @@ def _unflatten(node: Node, sizes: _Sizes) -> None:
 
 def _split(node: Node, sizes: _Sizes) -> None:
     """split and chunk, with the sizes of their pieces spelled out."""
+    if not sizes.pieces:
+        return
     dim = int(argument(node, 2, "dim", 0))
     node.target = aten.split_with_sizes.default
     node.args = (node.args[0], [sizes.new(piece[dim]) for piece in sizes.pieces], dim)
@@ -152,6 +156,8 @@ def _split(node: Node, sizes: _Sizes) -> None:
 
 
 def _slice(node: Node, sizes: _Sizes) -> None:
+    if not sizes.operand(0):
+        return
     axis = sizes.operand(0)[int(argument(node, 1, "dim", 0)) % len(sizes.operand(0))]
     for index in (2, 3):
         place = node.args[index] if len(node.args) > index else None
@@ -162,6 +168,8 @@ def _slice(node: Node, sizes: _Sizes) -> None:
 
 
 def _narrow(node: Node, sizes: _Sizes) -> None:
+    if not sizes.operand(0):
+        return
     dim, start, length = (int(arg) for arg in node.args[1:4])  # type: ignore[arg-type]
     axis = sizes.operand(0)[dim % len(sizes.operand(0))]
     begin, end = sizes.offset(axis, start), sizes.offset(axis, start + length)
@@ -172,19 +180,23 @@ def _groups(index: int) -> Callable[[Node, _Sizes], None]:
     """The number of groups of a convolution or group norm, which leads its input channels."""
 
     def rewrite(node: Node, sizes: _Sizes) -> None:
-        if len(node.args) > index:
+        if len(node.args) > index and sizes.operand(0):
             node.update_arg(index, sizes.leading(sizes.operand(0)[1], int(node.args[index])))  # type: ignore[arg-type]
 
     return rewrite
 
 
 def _repeat_interleave(node: Node, sizes: _Sizes) -> None:
+    if not sizes.operand(0):
+        return
     dim = int(argument(node, 2, "dim", 0))
     node.update_arg(1, sizes.new(sizes.output[dim]) // sizes.new(sizes.operand(0)[dim]))
 
 
 def _attention(node: Node, sizes: _Sizes) -> None:
     """The scale that the old head size implies is spelled out."""
+    if not sizes.operand(0):
+        return
     size = axis_size(sizes.operand(0)[-1])
     if node.kwargs.get("scale") is None and sizes.new(sizes.operand(0)[-1]) != size:
         node.kwargs = {**node.kwargs, "scale": size**-0.5}

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-import torch
 from torch import Tensor
 from torch.fx import Node
 
@@ -14,7 +13,7 @@ from edgefold.graph_alignment import module_of
 from edgefold.head_projections import head_directions
 from edgefold.layouts import axis_names, axis_size
 from edgefold.norm_scales import scale_of, turned_to_scales
-from edgefold.projections import Projection, dimension_moment, principal_directions
+from edgefold.projections import Projection, axis_gram, dimension_moment, principal_directions
 
 
 def start_projection(
@@ -29,7 +28,8 @@ def start_projection(
     """Activation PCA over every place where the dimension is read or normalised.
 
     Centred where every reader has a bias that can take over the lost part of the mean, else about zero. Where all norms
-    along the dimension only scale, the basis suits those that keep their scales, see `turned_to_scales`.
+    along the dimension only scale, the basis suits those that keep their scales, see `turned_to_scales`. Where no
+    product with a parameter reads it along one axis, it is the weights' own principal directions.
 
     Args:
         axes: of each activation, the axis along which its vectors lie.
@@ -42,12 +42,22 @@ def start_projection(
         if name in axis_names(axis):
             along.append(dimension_moment(moment.covariance if centred else moment.uncentred, axis, name))
             weights.append(_weight(node, emphasis))
+    if not along:
+        return Projection(principal_directions(_grams(graph, name, tensors), size))
     directions = principal_directions(along, size, weights)
     norms = [norm for norm in graph.norms if runs_along(graph, norm.source, -1, {name})]
     scales = [scale for norm in norms if (scale := scale_of(norm, tensors)) is not None]
     uneven = [scale for scale in scales if float(scale.max() - scale.min()) > 0 and len(scale) == len(directions)]
     fits = len(scales) == len(norms) and uneven
     return Projection(turned_to_scales(directions, uneven) if fits else directions)
+
+
+def _grams(graph: DimensionGraph, name: str, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    """(d, d) of every parameter that has the dimension."""
+    return [
+        axis_gram(tensors[member.parameter], member.axis, graph.layouts[member.parameter][member.axis], name)
+        for member in graph[name].members
+    ]
 
 
 def _weight(node: Node, emphasis: Mapping[str, float]) -> float:
@@ -77,5 +87,5 @@ def start_head_projection(
         and moments[read.source].size == axis_size(axis := graph.layouts[read.parameter][read.parameter_axis])
     ]
     if not reads:
-        return Projection(torch.eye(graph[name].size, dtype=torch.float64)[:, :size])
+        return Projection(principal_directions(_grams(graph, name, tensors), size))
     return Projection(head_directions(reads, name, heads, size))

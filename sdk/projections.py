@@ -85,7 +85,7 @@ def principal_directions(moments: Iterable[Tensor], size: int, weights: Sequence
     the least variance of all.
     """
     scaled = [moment / moment.trace().clamp_min(1e-30) for moment in moments]
-    if not scaled or size == len(scaled[0]):
+    if size == len(scaled[0]):
         return torch.eye(size, dtype=torch.float64)
     total = torch.stack([weight * each for weight, each in zip(weights or [1.0] * len(scaled), scaled, strict=True)])
     directions: Tensor = torch.linalg.eigh(total.sum(0)).eigenvectors.flip(1)[:, :size]
@@ -123,6 +123,13 @@ def axis_energy(tensor: Tensor, position: int, axis: Sequence[Factor], name: str
     slices = tensor.detach().to("cpu", torch.float64).movedim(position, 0)
     squares = slices.reshape(len(slices), -1).square().sum(1)
     return squares[copies(axis, name)].sum(1)
+
+
+def axis_gram(tensor: Tensor, position: int, axis: Sequence[Factor], name: str) -> Tensor:
+    """The products of a parameter's slices along a dimension of one of its axes: (d, d)."""
+    slices = tensor.detach().to("cpu", torch.float64).movedim(position, 0)
+    rows = slices.reshape(len(slices), -1)[copies(axis, name)].flatten(1)
+    return rows @ rows.mT
 
 
 def dimension_moment(moment: Tensor, axis: Sequence[Factor], name: str) -> Tensor:

@@ -160,7 +160,9 @@ class _Fitting:
         """What the student has at the end of the path, and what it lacks there: (n, p) each."""
         batch = self._batches[i]
         found = rows(self._student.attempt(i, point.path), point.axis, batch)
-        vectors = rows(self._teacher.value(i, point.target), point.axis, batch)
+        value = self._teacher.value(i, point.target)
+        kept = compose(value.cpu(), point.across, self._maps) if point.across else value
+        vectors = rows(kept, point.axis, batch)
         scale = self._scales.get(point.weight or "") if point.source is None else None
         if scale is not None:
             vectors = vectors / scale.to(vectors)

@@ -313,6 +313,26 @@ def gated() -> Case:
     return Gated(), {"input_ids": _ids()}
 
 
+class Relative(nn.Module):
+    """A normed table of distances (DeBERTa), and heads with an axis of their own in every parameter (XLNet)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.distances = nn.Embedding(101, 12), nn.Parameter(torch.randn(9, 12))
+        self.norm, self.out = nn.LayerNorm(12), nn.Linear(12, 2)
+        self.v, self.o = (nn.Parameter(torch.randn(12, 3, 4) / 3) for _ in range(2))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        h, distances = self.words(input_ids), self.norm(self.distances)
+        h = h + (h @ distances.mT).softmax(-1) @ distances
+        values = torch.einsum("bth,hnd->btnd", h, self.v)
+        return self.out(h + torch.einsum("btnd,hnd->bth", values, self.o))
+
+
+def relative() -> Case:
+    return Relative(), {"input_ids": _ids()}
+
+
 FAMILIES: dict[str, Callable[[], Case]] = {
     function.__name__: function
     for function in (
@@ -338,6 +358,7 @@ FAMILIES: dict[str, Callable[[], Case]] = {
         experts,
         literals,
         gated,
+        relative,
     )
 }
 

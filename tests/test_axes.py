@@ -121,3 +121,16 @@ def test_a_cut_through_a_product_is_fixed_not_wrong() -> None:
     heads, inner = spaces.reshape([a], [3, 4], "view")
     left, right = spaces.cut(a, [5, 7], "split")
     assert all("cut by split" in spaces.space(atom).fixed for atom in (*heads, *inner, *left, *right))
+
+
+def test_pieces_of_size_zero_are_no_part_of_a_sum() -> None:
+    """A rotation of the first 0 of 8 coordinates, and of all of them: x[..., :n] beside x[..., n:]."""
+    spaces = AxisSpaces()
+    axis = spaces.new(8)
+    nothing, whole = spaces.cut(axis, [0, 8], "slice")
+    assert (spaces.size(nothing), whole) == (0, axis)
+    left, empty, right = spaces.cut(axis, [2, 0, 6], "slice")
+    again = spaces.concatenate([nothing, left, empty, right])
+    spaces.unify(axis, again, "add")
+    assert [spaces.size(each) for each in (left, empty, right, again)] == [2, 0, 6, 8]
+    assert spaces.size(spaces.concatenate([nothing, empty])) == 0

@@ -62,6 +62,7 @@ KINDS = {
     "experts": {"hidden": "linear", "units": "permutation"},
     "literals": {"hidden": "linear", "heads": "heads"},
     "gated": {"units": "permutation", "vocab": "fixed"},
+    "relative": {"hidden": "linear", "linear": "linear", "vocab": "fixed"},
 }
 """Family -> for some families of its dimensions the kind that each of them has."""
 
