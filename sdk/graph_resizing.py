@@ -6,6 +6,7 @@ evaluation mode computes: dropout is off in it and running statistics stay.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -52,6 +53,9 @@ def _fresh_root(graph: DimensionGraph, sizes: Mapping[str, int]) -> nn.Module:
             value = tensor.detach().clone() if same else torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
             made[id(tensor)] = nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
         _attach(root, name, made[id(tensor)])
+    read = {str(node.target) for node in graph.module.graph.nodes if node.op == "get_attr"}
+    for name in read - {name for name, _ in tensors}:  # constants of the trace
+        _attach(root, name, attrgetter(name)(graph.module))
     return root
 
 

@@ -167,10 +167,15 @@ def whitened_factors(weight: Tensor, second_moment: Tensor, rank: int) -> tuple[
 
 
 def _square_root(second_moment: Tensor) -> tuple[Tensor, Tensor]:
-    """S and S^-1 with S S = the moment, guarded from below."""
+    """S and S^-1 with S S = the moment, guarded from below; of a moment of zeros the identity."""
     if second_moment.dim() == 1:
-        root = second_moment.clamp_min(1e-6 * float(second_moment.mean())).sqrt()
+        root = _guarded(second_moment).sqrt()
         return root, 1 / root
     values, vectors = torch.linalg.eigh(second_moment)
-    root = values.clamp_min(1e-6 * float(values.mean())).sqrt()
+    root = _guarded(values).sqrt()
     return (vectors * root) @ vectors.T, (vectors / root) @ vectors.T
+
+
+def _guarded(spectrum: Tensor) -> Tensor:
+    mean = float(spectrum.mean())
+    return spectrum.clamp_min(1e-6 * mean) if mean > 0 else torch.ones_like(spectrum)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from edgefold.calibration import Moments
 from edgefold.layouts import Factor, copies, resized_shape
@@ -145,3 +146,12 @@ def test_diagonal_and_full_moments_agree() -> None:
     diagonal = torch.rand(5, dtype=torch.float64) + 0.1
     products = [a @ b for a, b in (whitened_factors(weight, m, 2) for m in (diagonal, torch.diag(diagonal)))]
     torch.testing.assert_close(*products)
+
+
+@pytest.mark.parametrize("moment", [torch.zeros(5, 5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)])
+def test_where_nothing_is_read_factors_are_those_of_the_weight_alone(moment: Tensor) -> None:
+    """Values that never vary, as of one position in every sample."""
+    weight = torch.randn(4, 5, dtype=torch.float64)
+    left, right = whitened_factors(weight, moment, 2)
+    u, sigma, vt = torch.linalg.svd(weight, full_matrices=False)
+    torch.testing.assert_close(left @ right, (u[:, :2] * sigma[:2]) @ vt[:2])
