@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.export import Dim
 from typer.testing import CliRunner, Result
 
-from edgefold.artifacts import load_artifact
+from edgefold.artifacts import TensorSpec, load_artifact
 from edgefold.cli import samples
 from edgefold.cli.application import app
+from edgefold.cli.bench_job import Inputs
 from edgefold.cli.models import TASKS, open_model
 from edgefold.cli.optimum_inputs import find_image_size, make_inputs, name_task
 from edgefold.errors import InputError
@@ -153,6 +154,9 @@ def check_job(name: str, precision: str, folder: Path) -> None:
     assert set(verified["outputs"]) == {spec.name for spec in artifact.outputs}
     measured = answer("bench", folder / "out", "--seconds", 0.02, "--sequence", 8)
     assert measured["reports"][0]["p50_s"] > 0
+    refused = invoke("verify", folder / "out", "--against", model, "--data", folder / "data.txt")
+    assert refused.exit_code == 2
+    assert "the inputs of this model are made up. Leave it out." in " ".join(refused.stderr.split())
 
 
 @pytest.mark.parametrize(("name", "precision"), [("images", "fp16"), ("choices", "int8")])
@@ -163,6 +167,14 @@ def test_from_a_checkpoint_to_measured_times(name: str, precision: str, tmp_path
 @pytest.mark.slow
 def test_from_a_checkpoint_of_several_inputs_to_measured_times(tmp_path: Path) -> None:
     check_job("both", "fp32", tmp_path)
+
+
+def test_a_measurement_tells_the_sizes_that_nobody_asked_for(make_artifact: Callable[..., Any], tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path / "artifact")
+    shapes: list[tuple[int | str, ...]] = [("batch", "choices", "sequence"), ("batch", "samples")]
+    specs = tuple(TensorSpec(name=str(i), dtype="int64", shape=shape) for i, shape in enumerate(shapes))
+    title = Inputs((1,), 8).title({"out": artifact.model_copy(update={"inputs": specs})})
+    assert title == "Batch 1, 4 choices, 16000 samples, 8 tokens"
 
 
 def test_a_wave_of_any_length_is_traced(tmp_path: Path) -> None:
@@ -279,6 +291,7 @@ PROCESSOR, TOKENIZER = "preprocessor_config.json", "tokenizer.json"
         (None, None, (PROCESSOR,), "images"),
         ("WhisperForConditionalGeneration", 9, (PROCESSOR, TOKENIZER), "speech"),
         ("ViTModel", None, (), "made-up"),
+        ("ViltForQuestionAnswering", 9, (PROCESSOR, TOKENIZER), "made-up"),
         ("CLIPModel", None, ("processor_config.json", TOKENIZER), "made-up"),
         ("Wav2Vec2ForSequenceClassification", 9, (PROCESSOR,), "made-up"),
         ("Wav2Vec2ForCTC", 9, (PROCESSOR, TOKENIZER), "made-up"),

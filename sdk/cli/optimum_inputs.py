@@ -74,6 +74,7 @@ OTHER_NAMES = {
 }
 """What optimum calls a size -> what configurations call it."""
 ROWS, TOKENS = 2, 16
+"""Of the example; a single row would be taken for a constant."""
 
 
 def make_inputs(model: nn.Module, folder: Path) -> tuple[dict[str, Tensor], DynamicAxes]:

@@ -41,12 +41,14 @@ def find_kind(folder: Path) -> Kind:
     architecture = _architecture(config)
     if not architecture:  # a student of a module of one's own
         return "images" if (folder / "preprocessor_config.json").is_file() else "texts"
-    if known := next((kind for end, kind in KINDS.items() if architecture.endswith(end)), None):
+    known = next((kind for end, kind in KINDS.items() if architecture.endswith(end)), None)
+    of_texts_alone = not _holds(folder, PROCESSORS)
+    if known and (known != "questions" or of_texts_alone):  # else of questions about images
         return known
     if architecture.endswith(GENERATORS):
         return "texts"
     has_text = "vocab_size" in config or _holds(folder, TOKENIZERS)
-    return "texts" if architecture.endswith(OF_TEXTS) and has_text and not _holds(folder, PROCESSORS) else "made-up"
+    return "texts" if architecture.endswith(OF_TEXTS) and has_text and of_texts_alone else "made-up"
 
 
 def generates_text(folder: Path) -> bool:
