@@ -9,6 +9,7 @@ from torch.export import Dim
 from edgefold.errors import InputError
 
 DynamicAxes = dict[str, dict[int, str]]
+"""Name of an input -> axis -> name of its dynamic dimension."""
 
 
 def find_dynamic_axes(inputs: Mapping[str, Tensor]) -> DynamicAxes:
@@ -18,19 +19,33 @@ def find_dynamic_axes(inputs: Mapping[str, Tensor]) -> DynamicAxes:
         InputError: an input has no batch axis, or sizes under one name differ.
     """
     axes: DynamicAxes = {}
+    for name, value in inputs.items():
+        is_tokens = value.dim() == 2 and not value.is_floating_point()
+        axes[name] = {0: "batch", 1: "sequence"} if is_tokens else {0: "batch"}
+    check_dynamic_axes(inputs, axes)
+    return axes
+
+
+def check_dynamic_axes(inputs: Mapping[str, Tensor], axes: DynamicAxes) -> None:
+    """
+    Raises:
+        InputError: an input without a batch axis, names that fit no input or axis, or sizes under one name that differ.
+    """
     sizes: dict[str, int] = {}
     for name, value in inputs.items():
         if value.dim() == 0:
             raise InputError(f"Input {name} is a scalar; every input needs a batch axis first.")
-        is_tokens = value.dim() == 2 and not value.is_floating_point()
-        axes[name] = {0: "batch", 1: "sequence"} if is_tokens else {0: "batch"}
+        if axes.get(name, {}).get(0) != "batch" or max(axes[name]) >= value.dim():
+            raise InputError(
+                f"The dynamic axes of {name}, of shape {tuple(value.shape)}, are {axes.get(name)}; give each input a "
+                f'dict of axes below {value.dim()} to names, 0 to "batch".'
+            )
         for axis, label in axes[name].items():
             if sizes.setdefault(label, value.shape[axis]) != value.shape[axis]:
                 raise InputError(
                     f"The inputs disagree on {label}: {name} has {value.shape[axis]}, one before it {sizes[label]}; "
                     "give example inputs of one batch."
                 )
-    return axes
 
 
 def shared_dims(axes: DynamicAxes) -> dict[str, dict[int, Dim]]:
@@ -44,20 +59,20 @@ def distinct_inputs(inputs: Mapping[str, Tensor], axes: DynamicAxes) -> dict[str
 
     One tensor object given for two inputs ties them silently, and a size of 1 would be taken for a constant.
     """
-    return {
-        name: _resized(value, axes[name], {"batch": 2, "sequence": 2}, at_least=True) for name, value in inputs.items()
-    }
+    least = {label: 2 for named in axes.values() for label in named.values()}
+    return {name: _resized(value, axes[name], least, at_least=True) for name, value in inputs.items()}
 
 
 def ragged_variants(inputs: Mapping[str, Tensor], axes: DynamicAxes) -> list[dict[str, Tensor]]:
     """The inputs at other sizes: one short row; three rows, with padding at the end of the masks."""
-    length = next((value.shape[1] for name, value in inputs.items() if 1 in axes[name]), 2)
-    short = {"batch": 1, "sequence": max(2, length // 2)}
-    tall = {"batch": 3, "sequence": max(2, length - 1)}
+    found = {label: inputs[name].shape[axis] for name, named in axes.items() for axis, label in named.items()}
+    short = {**{label: max(2, size // 2) for label, size in found.items()}, "batch": 1}
+    tall = {**{label: max(2, size - 1) for label, size in found.items()}, "batch": 3}
     variants = [{n: _resized(v, axes[n], sizes) for n, v in inputs.items()} for sizes in (short, tall)]
     for name, value in variants[1].items():
-        if "mask" in name and value.dim() == 2 and value.shape[1] > 2:
-            value[1, value.shape[1] // 2 :] = 0
+        is_tokens = value.dim() == 2 or "sequence" in axes[name].values()
+        if "mask" in name and is_tokens and value.shape[-1] > 2:
+            value[1, ..., value.shape[-1] // 2 :] = 0
     return [dict(inputs), *variants]
 
 

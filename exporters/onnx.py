@@ -18,6 +18,7 @@ from edgefold.exporters.attention_choice import fuses_attention
 from edgefold.exporters.cpu_graph import keep_layer_norms_apart
 from edgefold.exporters.dynamic_shapes import (
     DynamicAxes,
+    check_dynamic_axes,
     distinct_inputs,
     find_dynamic_axes,
     ragged_variants,
@@ -60,6 +61,7 @@ def export_onnx(
     task: str | None = None,
     lineage: dict[str, Any] | None = None,
     opset: int | None = None,
+    dynamic_axes: DynamicAxes | None = None,
     tolerance: float = 1e-4,
     half_tolerance: float = 1e-2,
     single_file_bytes: int = SINGLE_FILE_BYTES,
@@ -83,6 +85,8 @@ def export_onnx(
         opset: else the newest that the target reads; 16 (without LayerNormalization) is the oldest. From 23 on, and
             in int8 for x86 if none is asked for, attention is one operator: faster in ONNX Runtime, which reads it
             from 1.24 on. 20 keeps it apart.
+        dynamic_axes: name of each input -> axis -> name of its size, as in `{"audio": {0: "batch", 1: "samples"}}`;
+            else the first axis is "batch", and the second of a matrix of whole numbers "sequence".
         tolerance: largest absolute difference between ONNX Runtime and torch.
         half_tolerance: of fp16, in units of the largest output where that is above 1.
         single_file_bytes: more weights than this are written beside the graph, in `model.onnx_data`.
@@ -97,7 +101,8 @@ def export_onnx(
     opset = choose_opset(target, opset)
     _check_sparsity(model, inputs, lineage or {})
     check_output_folder(out, overwrite)
-    axes = find_dynamic_axes(inputs)
+    axes = find_dynamic_axes(inputs) if dynamic_axes is None else dynamic_axes
+    check_dynamic_axes(inputs, axes)
     examples = distinct_inputs(inputs, axes)
     with caches_off(model), prepared(model), staged_folder(out, overwrite) as folder:
         path = folder / MODEL_FILE

@@ -4,12 +4,14 @@ import io
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
 import torch
 from torch import nn
 
 from edgefold.errors import InputError
 
+Attention = str | dict[str, Any] | None
 LOGGERS = ("torch.onnx", "onnxscript", "torch.export", "transformers.exporters", "onnx_ir")
 
 
@@ -44,8 +46,8 @@ def zero_shares(model: nn.Module) -> dict[str, float]:
 def prepared(model: nn.Module) -> Iterator[None]:
     """Evaluation mode and eager attention (a leaner graph), as it was afterwards."""
     training = model.training
-    implementation = getattr(getattr(model, "config", None), "_attn_implementation", None)
-    switch: Callable[[str], None] | None = getattr(model, "set_attn_implementation", None)
+    implementation = _attention_of(getattr(model, "config", None))
+    switch: Callable[[Attention], None] | None = getattr(model, "set_attn_implementation", None)
     model.eval()
     if implementation and switch:
         switch("eager")
@@ -55,6 +57,17 @@ def prepared(model: nn.Module) -> Iterator[None]:
         model.train(training)
         if implementation and switch:
             switch(implementation)
+
+
+def _attention_of(config: Any) -> Attention:
+    """What a configuration computes attention with; where it holds others, theirs by name, and its own as "".
+
+    A convolutional backbone within a transformer does not take what the transformer does.
+    """
+    own = getattr(config, "_attn_implementation", None)
+    within = {name: getattr(config, name, None) for name in getattr(config, "sub_configs", ())}
+    parts = {name: _attention_of(part) for name, part in within.items() if part is not None}
+    return {"": own, **parts} if own and parts else own
 
 
 @contextmanager

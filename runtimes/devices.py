@@ -24,6 +24,10 @@ from edgefold.runtimes.processors import (
     name_processor,
 )
 
+USUAL_SIZES = {"choices": 4, "samples": 16_000, "frames": 512}
+"""Of dimensions whose size nobody asks for: answers to choose from, samples of a wave (one second of most), frames of a
+spectrogram."""
+
 
 def read_device_state() -> DeviceState:
     """This machine as it is now; what cannot be read is left out."""
@@ -93,7 +97,7 @@ def example_inputs(
         InputError: an input has a dynamic dimension whose size is not known here.
     """
     known = {"batch": batch, "sequence": sequence, "encoder_sequence": sequence, "past": past}
-    known["past + sequence"] = past + sequence
+    known |= {"past + sequence": past + sequence, **USUAL_SIZES}
     generator = np.random.default_rng(seed)
     ids_below = max(2, min(1000, vocab_size or 1000))
     return {spec.name: _example(spec, known, ids_below, generator) for spec in specs}
@@ -111,7 +115,7 @@ def _example(spec: TensorSpec, known: dict[str, int], ids_below: int, generator:
         return generator.standard_normal(shape).astype(spec.dtype)
     if "mask" in spec.name:
         return np.ones(shape, spec.dtype)
-    if "type" in spec.name or spec.dtype == "bool":
+    if "type" in spec.name or "bbox" in spec.name or spec.dtype == "bool":
         return np.zeros(shape, spec.dtype)
     if "position" in spec.name and shape:
         first = known["past"]

@@ -104,13 +104,18 @@ class Artifact(BaseModel):
 
     @property
     def vocab_size(self) -> int | None:
-        """Of the Hugging Face configuration beside the model; None where there is none or it names no such size."""
+        """Of the Hugging Face configuration beside the model, or of one within it, as of a model of texts and images.
+
+        None where there is none or it names no such size.
+        """
         path = self._folder / "config.json"
         try:
-            size = json.loads(path.read_bytes())["vocab_size"] if path.is_file() else None
-        except (ValueError, LookupError, TypeError):
+            config = json.loads(path.read_bytes()) if path.is_file() else {}
+            within = [part.get("vocab_size") for part in config.values() if isinstance(part, dict)]
+            named = [config["vocab_size"]] if "vocab_size" in config else within
+        except (ValueError, LookupError, TypeError, AttributeError):
             return None
-        return size if isinstance(size, int) and size > 0 else None
+        return min((size for size in named if isinstance(size, int) and size > 0), default=None)
 
     @property
     def model_files(self) -> tuple[str, ...]:

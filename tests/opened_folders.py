@@ -17,11 +17,11 @@ from edgefold.runtimes import generate, generate_sequence, open_sequence_session
 TOKENS = 12
 
 
-def export_lower(task: str, student: Path, out: Path, precision: Precision) -> Artifact:
+def export_lower(task: str, student: Path, out: Path, precision: Precision, opset: int | None = None) -> Artifact:
     """Without the gates of quality, at which random weights fail."""
     model: Any = open_model(student)
     inputs: Any = {name: torch.from_numpy(value) for name, value in read_inputs(task, student).items()}
-    common: dict[str, Any] = {"precision": precision, "tokenizer": student}
+    common: dict[str, Any] = {"precision": precision, "tokenizer": student, "opset": opset}
     if "generation" in task or "speech" in task:
         gates: dict[str, float] = {"least_agreement": 0.0, "most_divergence": 99.0, "half_tolerance": 1.0}
         return export_generator(model, inputs, out, **gates, **common)

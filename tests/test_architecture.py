@@ -142,6 +142,7 @@ WITH_TORCH = (
     "export_job",
     "int8_job",
     "models",
+    "optimum_inputs",
     "search_job",
     "tokenizers",
     "torch_rivals",

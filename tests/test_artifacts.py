@@ -227,6 +227,8 @@ def test_a_lineage_that_json_cannot_hold_is_refused_and_nothing_is_written(artif
     ("config", "size"),
     [
         ('{"vocab_size": 30522}', 30522),
+        ('{"text_config": {"vocab_size": 99}, "vision_config": {"image_size": 16}}', 99),
+        ('{"vocab_size": 7, "text_config": {"vocab_size": 5}}', 7),
         ('{"vocab_size": 0}', None),
         ('{"vocab_size": "many"}', None),
         ("{}", None),

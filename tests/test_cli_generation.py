@@ -74,12 +74,3 @@ def test_what_is_not_there_yet_is_refused(tmp_path: Path) -> None:
     result = invoke(*given)
     assert result.exit_code == 2
     assert "Static int8 is not there yet for models that generate text" in " ".join(result.stderr.split())
-
-
-def test_an_architecture_whose_inputs_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"architectures": ["Wav2Vec2ForCTC"]}')
-    result = invoke("export", folder, "--out", tmp_path / "out")
-    assert result.exit_code == 2
-    assert "no inputs for a Wav2Vec2ForCTC yet; in Python there is" in " ".join(result.stderr.split())

@@ -119,9 +119,25 @@ def test_examples_are_the_same_for_one_seed_only() -> None:
 
 
 def test_a_dynamic_dimension_of_unknown_size_is_refused() -> None:
-    spec = TensorSpec(name="audio", dtype="float32", shape=("batch", "frames"))
-    with pytest.raises(InputError, match="audio has the dynamic dimension frames; only batch, sequence"):
+    spec = TensorSpec(name="audio", dtype="float32", shape=("batch", "bands"))
+    with pytest.raises(InputError, match="audio has the dynamic dimension bands; only batch, sequence"):
         example_inputs([spec])
+
+
+def test_dimensions_that_nobody_asks_for_have_their_usual_sizes_and_boxes_are_whole() -> None:
+    shapes: dict[str, tuple[int | str, ...]] = {
+        "input_values": ("batch", "samples"),
+        "input_ids": ("batch", "choices", "sequence"),
+        "bbox": ("batch", "sequence", 4),
+    }
+    specs = [TensorSpec(name=name, dtype="int64", shape=shape) for name, shape in shapes.items()]
+    examples = example_inputs(specs, batch=2, sequence=3)
+    assert {name: value.shape for name, value in examples.items()} == {
+        "input_values": (2, 16_000),
+        "input_ids": (2, 4, 3),
+        "bbox": (2, 3, 4),
+    }
+    assert (examples["bbox"] == 0).all()  # from its left to its right no less than 0
 
 
 @pytest.mark.parametrize(("vocab_size", "highest"), [(None, 999), (30522, 999), (1000, 999), (12, 11), (2, 1), (1, 1)])

@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from edgefold.errors import InputError
-from edgefold.exporters.dynamic_shapes import distinct_inputs, find_dynamic_axes, ragged_variants, shared_dims
+from edgefold.exporters.dynamic_shapes import (
+    check_dynamic_axes,
+    distinct_inputs,
+    find_dynamic_axes,
+    ragged_variants,
+    shared_dims,
+)
 
 TOKENS = {0: "batch", 1: "sequence"}
 
@@ -58,3 +64,26 @@ def test_variants_are_of_other_sizes_and_one_is_padded(rows: int, length: int) -
 def test_an_input_without_a_batch_is_refused() -> None:
     with pytest.raises(InputError, match="step is a scalar"):
         find_dynamic_axes({"step": torch.tensor(1)})
+
+
+def test_axes_of_ones_own_have_other_sizes_in_the_variants() -> None:
+    inputs = {"input_ids": torch.ones(2, 4, 9).long(), "attention_mask": torch.ones(2, 4, 9).long()}
+    axes = {name: {0: "batch", 1: "choices", 2: "sequence"} for name in inputs}
+    check_dynamic_axes(inputs, axes)
+    _, short, tall = ragged_variants(inputs, axes)
+    assert {tuple(value.shape) for value in short.values()} == {(1, 2, 4)}
+    assert {tuple(value.shape) for value in tall.values()} == {(3, 3, 8)}
+    assert tall["attention_mask"].sum((0, 1)).tolist() == [9] * 4 + [6] * 4  # of the second row, half of every choice
+
+
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        ({}, "of audio, of shape \\(2, 7\\), are None; give each input a dict of axes below 2"),
+        ({"audio": {1: "samples"}}, '0 to "batch"'),
+        ({"audio": {0: "batch", 2: "samples"}}, "axes below 2"),
+    ],
+)
+def test_axes_that_do_not_fit_are_refused(axes: dict[str, dict[int, str]], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        check_dynamic_axes({"audio": torch.ones(2, 7)}, axes)

@@ -13,6 +13,7 @@ from edgefold.errors import InputError
 from edgefold.ratios import Ratio, paired_ratio
 from edgefold.reports import Report, write_report
 from edgefold.runtimes import benchmark_artifacts, example_inputs, open_session
+from edgefold.runtimes.devices import USUAL_SIZES
 
 if TYPE_CHECKING:
     from edgefold.cli.torch_rivals import TorchRival
@@ -47,7 +48,8 @@ class Inputs:
         dimensions = {size for artifact in artifacts.values() for spec in artifact.inputs for size in spec.shape}
         tokens = f", {self.sequence} tokens" if dimensions & {"sequence", "encoder_sequence"} else ""
         after = f" after {self.past}" if "past" in dimensions else ""
-        return f"Batch {', '.join(map(str, self.batches))}{tokens}{after}"
+        others = "".join(f", {size} {name}" for name, size in USUAL_SIZES.items() if name in dimensions)
+        return f"Batch {', '.join(map(str, self.batches))}{others}{tokens}{after}"
 
 
 def measure(

@@ -14,7 +14,7 @@ from edgefold.cli.layout_checks import check_layout
 from edgefold.cli.linting import add_lint, check_build, check_lint_target, is_graph, lint_graphs
 from edgefold.cli.paths import check_model_folder
 from edgefold.cli.ranges import read_ranges
-from edgefold.cli.samples import check_samples, find_kind, generates_text, read_samples
+from edgefold.cli.samples import check_made_up, check_samples, find_kind, generates_text, read_samples
 from edgefold.errors import InputError
 from edgefold.openvino_modules import can_quantize
 from edgefold.staging import check_output_folder
@@ -147,9 +147,11 @@ def export_model(
     check_output_folder(out, overwrite)
     wanted: Target = target or ("tensorrt" if kind == "tensorrt" else THIS_MACHINE)
     is_text = generates_text(student)
-    method = "dynamic" if is_text and quantization is None else quantization
-    _check(precision, method, calibration, is_text, sensitivity)
     reads = find_kind(student)
+    if reads == "made-up":
+        check_made_up(student, calibration, quantization)
+    method = "dynamic" if quantization is None and (is_text or reads == "made-up") else quantization
+    _check(precision, method, calibration, is_text, sensitivity)
     if calibration:
         check_samples(calibration, "calibration file", reads)
     found = read_samples(reads, calibration, text, samples) if calibration else []

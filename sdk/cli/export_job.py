@@ -1,6 +1,6 @@
 """The export behind `edgefold export`, for models of text, images or speech with what prepares their inputs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from edgefold.cli.models import count_parameters, find_task, open_model
 from edgefold.cli.samples import Kind, example_samples
 from edgefold.cli.tables import make_table
 from edgefold.exporters import export_generator, export_onnx, write_transformers_js
+from edgefold.exporters.optimum_layout import TOKENIZER_FILES
 from edgefold.exporters.quantization import Quantization
 from edgefold.exporters.sensitivity import LayerSensitivity
 from edgefold.exporters.targets import choose_opset
@@ -58,6 +59,10 @@ def export_checkpoint(
         InputError: the folder holds no model with a tokenizer, an image processor or a feature extractor.
         GateError: the artifact does not compute what the model does.
     """
+    if kind == "made-up":
+        kept = choose_opset(target, opset) if layout == "transformers.js" else opset
+        options: dict[str, Any] = {"precision": precision, "target": target, "opset": kept, "overwrite": overwrite}
+        return _export_made_up(folder, out, quantization or "dynamic", layout, options)
     model, processor = open_model(folder), open_processor(folder, kind)
     examples = samples[:2] if len(samples) > 1 else example_samples(kind)
     task = find_task(folder)
@@ -108,6 +113,28 @@ def export_checkpoint(
         calibration=batches,
         overwrite=overwrite,
         **common,
+    )
+    return _answer(out, _laid_out(artifact, layout), model)
+
+
+def _export_made_up(
+    folder: Path, out: Path, quantization: Quantization, layout: str, options: Mapping[str, Any]
+) -> Answer:
+    """The export of a model that reads what no tokenizer or processor is asked for here."""
+    from edgefold.cli.optimum_inputs import make_inputs, name_task
+
+    model = open_model(folder)
+    inputs, axes = make_inputs(model, folder)
+    artifact = export_onnx(
+        model,
+        inputs,
+        out,
+        quantization=quantization,
+        tokenizer=folder if any((folder / name).is_file() for name in TOKENIZER_FILES) else None,
+        task=name_task(model),
+        lineage=_lineage(folder),
+        dynamic_axes=axes,
+        **options,
     )
     return _answer(out, _laid_out(artifact, layout), model)
 

@@ -10,6 +10,7 @@ import transformers
 from torch import Tensor, nn
 
 from edgefold.checkpoints import MANIFEST, load_student, read_manifest
+from edgefold.cli.samples import find_architecture, find_kind
 from edgefold.errors import InputError
 
 TASKS = {
@@ -48,7 +49,9 @@ def open_model(source: Path | str, task: str | None = None) -> nn.Module:
     """
     if isinstance(source, Path) and (source / MANIFEST).is_file():
         return load_student(source)
-    name = TASKS[task or find_task(source)]
+    name = TASKS[task] if task else _find_class(source)
+    if not isinstance(getattr(transformers, name, None), type):
+        raise InputError(f"The model {source} is a {name}, which transformers {transformers.__version__} has not.")
     try:
         model: Any = getattr(transformers, name).from_pretrained(
             source,
@@ -108,6 +111,13 @@ def find_task(source: Path | str) -> str:
     return next((task for end, task in ARCHITECTURES.items() if architectures[0].endswith(end)), "feature-extraction")
 
 
+def _find_class(source: Path | str) -> str:
+    """That of its task; where there is none, the very class that its configuration names, with whatever head."""
+    if isinstance(source, Path) and find_kind(source) == "made-up":
+        return find_architecture(source)
+    return TASKS[find_task(source)]
+
+
 def _hub_architectures(name: str) -> list[str]:
     try:
         return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False).architectures or [""]
@@ -146,6 +156,17 @@ def as_function(model: nn.Module) -> Callable[[Mapping[str, Any]], dict[str, Any
     def run(batch: Mapping[str, Any]) -> dict[str, Any]:
         with torch.no_grad():
             outputs = model(**{name: torch.as_tensor(value) for name, value in batch.items()})
-        return {name: value.numpy() for name, value in outputs.items() if isinstance(value, Tensor)}
+        return _named_arrays(outputs)
 
     return run
+
+
+def _named_arrays(outputs: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """The tensors among outputs, those within others as `outer.inner`, as the exporter calls them."""
+    found: dict[str, Any] = {}
+    for name, value in outputs.items():
+        if isinstance(value, Tensor):
+            found[above + name] = value.numpy()
+        elif isinstance(value, Mapping):
+            found |= _named_arrays(value, f"{above}{name}.")
+    return found

@@ -2,42 +2,53 @@
 
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from edgefold.errors import InputError
 
-Kind = Literal["texts", "questions", "images", "speech"]
+Kind = Literal["texts", "questions", "images", "speech", "made-up"]
+"""Of "made-up" there are no samples: optimum makes up tensors by the model itself."""
 KINDS: dict[str, Kind] = {
     "ForQuestionAnswering": "questions",
     "ForImageClassification": "images",
     "WhisperForConditionalGeneration": "speech",
 }
-"""End of an architecture's name -> what it reads; any other reads texts."""
+"""End of an architecture's name -> what it reads."""
 GENERATORS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")
 """Ends of the names of architectures that generate text."""
-NOT_YET = ("ForCTC", "ForAudioClassification", "ForImageTextToText", "ForVision2Seq")
-"""Ends of the names of architectures whose inputs the command line cannot make."""
+OF_TEXTS = (
+    *("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM"),
+    *("Model", "Encoder", "ForPreTraining"),
+)
+"""Ends of the names of architectures that read texts, if with a vocabulary and no processor; the last lines: bodies."""
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+"""Files of what prepares images or recordings, which no model of texts alone has."""
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
 EXAMPLE_TEXTS = ("A short example.", "Another example, which is a little longer than the first one.")
 """Of different lengths, so that no size of theirs is taken for a constant."""
 EXAMPLE_QUESTIONS = tuple((f"What is example {number}?", text) for number, text in enumerate(EXAMPLE_TEXTS))
 
 
 def find_kind(folder: Path) -> Kind:
-    """What the model in a folder reads, by the architecture that its config.json names.
+    """What the model in a folder reads, by the architecture that its config.json names and the files beside it.
 
     Raises:
-        InputError: the file is no JSON, or inputs of that kind cannot be made here.
+        InputError: the file is no JSON.
     """
-    architecture = _read_architecture(folder)
+    config = _read_config(folder)
+    architecture = _architecture(config)
     if not architecture:  # a student of a module of one's own
         return "images" if (folder / "preprocessor_config.json").is_file() else "texts"
-    if architecture.endswith(NOT_YET):
-        raise InputError(
-            f"The command line has no inputs for a {architecture} yet; in Python there is "
-            "edgefold.exporters.export_onnx(model, inputs, out)."
-        )
-    return next((kind for end, kind in KINDS.items() if architecture.endswith(end)), "texts")
+    known = next((kind for end, kind in KINDS.items() if architecture.endswith(end)), None)
+    of_texts_alone = not _holds(folder, PROCESSORS)
+    if known and (known != "questions" or of_texts_alone):  # else of questions about images
+        return known
+    if architecture.endswith(GENERATORS):
+        return "texts"
+    has_text = "vocab_size" in config or _holds(folder, TOKENIZERS)
+    return "texts" if architecture.endswith(OF_TEXTS) and has_text and of_texts_alone else "made-up"
 
 
 def generates_text(folder: Path) -> bool:
@@ -46,17 +57,59 @@ def generates_text(folder: Path) -> bool:
     Raises:
         InputError: the file is no JSON.
     """
-    return _read_architecture(folder).endswith(GENERATORS)
+    return find_architecture(folder).endswith(GENERATORS)
 
 
-def _read_architecture(folder: Path) -> str:
+def find_architecture(folder: Path) -> str:
+    """The class that the config.json in a folder names; "" where there is none.
+
+    Raises:
+        InputError: the file is no JSON.
+    """
+    return _architecture(_read_config(folder))
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    return str((config.get("architectures") or [""])[0])
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        _architecture(config)
     except FileNotFoundError:
-        return ""
-    except (OSError, ValueError, AttributeError) as error:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise InputError(f"{folder / 'config.json'} cannot be read as JSON: {error}.") from None
-    return str(named[0])
+    return dict(config)
+
+
+def _holds(folder: Path, names: Sequence[str]) -> bool:
+    return any((folder / name).is_file() for name in names)
+
+
+def check_made_up(folder: Path, calibration: Path | None, quantization: str | None) -> None:
+    """Refuse early to export a model of inputs made up: without what makes them, or with samples.
+
+    Raises:
+        InputError: optimum is not installed, or static int8 or a file for it is asked for.
+    """
+    architecture = find_architecture(folder)
+    if not has_optimum():
+        raise InputError(
+            f"The command line has no inputs for a {architecture} of its own; pip install 'edgefold[optimum]', which "
+            "makes them up. In Python there is edgefold.exporters.export_onnx(model, inputs, out)."
+        )
+    if calibration or quantization == "static":
+        raise InputError(
+            f"The inputs of a {architecture} are made up: there are no samples to calibrate with. Give --quantization "
+            "dynamic and no --calibration; in Python there is edgefold.exporters.export_onnx(..., calibration=batches)."
+        )
+
+
+def has_optimum() -> bool:
+    """Whether optimum and what it imports are installed; the name alone is edgefold's, too, which registers there."""
+    return all(find_spec(name) is not None for name in ("optimum", "optimum.exporters", "requests"))
 
 
 def read_samples(kind: Kind, path: Path, text: str, limit: int) -> list[Any]:
@@ -103,11 +156,13 @@ def _read_texts(path: Path, column: str) -> list[str]:
 
 
 def check_samples(path: Path, role: str, kind: Kind) -> None:
-    """Refuse a path that is not there.
+    """Refuse a path that is not there, and one that there is no reading of.
 
     Raises:
         InputError: naming it.
     """
+    if kind == "made-up":
+        raise InputError(f"The {role} {path} is of no use: the inputs of this model are made up. Leave it out.")
     if not (path.is_file() or (kind == "images" and path.is_dir())):
         what = "is a folder; give a file" if path.is_dir() else "does not exist; give a file"
         raise InputError(f"The {role} {path} {what}.")
