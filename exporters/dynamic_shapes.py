@@ -15,12 +15,16 @@ DynamicAxes = dict[str, dict[int, str]]
 def find_dynamic_axes(inputs: Mapping[str, Tensor]) -> DynamicAxes:
     """The first axis of every input is "batch"; the second of a matrix of whole numbers (ids, masks) is "sequence".
 
+    So is that of whole numbers with as many rows and columns and more for each, such as the boxes of words.
+
     Raises:
         InputError: an input has no batch axis, or sizes under one name differ.
     """
     axes: DynamicAxes = {}
+    whole = {name: value for name, value in inputs.items() if not value.is_floating_point()}
+    matrices = [value.shape for value in whole.values() if value.dim() == 2]
     for name, value in inputs.items():
-        is_tokens = value.dim() == 2 and not value.is_floating_point()
+        is_tokens = name in whole and (value.dim() == 2 or value.shape[:2] in matrices)
         axes[name] = {0: "batch", 1: "sequence"} if is_tokens else {0: "batch"}
     check_dynamic_axes(inputs, axes)
     return axes

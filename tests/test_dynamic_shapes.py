@@ -61,6 +61,12 @@ def test_variants_are_of_other_sizes_and_one_is_padded(rows: int, length: int) -
     assert (inputs["attention_mask"] == 1).all()
 
 
+def test_boxes_of_words_are_as_many_as_the_words() -> None:
+    ids, boxes = torch.zeros(3, 8, dtype=torch.long), torch.zeros(3, 8, 4, dtype=torch.long)
+    found = find_dynamic_axes({"input_ids": ids, "bbox": boxes, "labels": boxes.movedim(1, 2)})
+    assert found == {"input_ids": {0: "batch", 1: "sequence"}, "bbox": found["input_ids"], "labels": {0: "batch"}}
+
+
 def test_an_input_without_a_batch_is_refused() -> None:
     with pytest.raises(InputError, match="step is a scalar"):
         find_dynamic_axes({"step": torch.tensor(1)})

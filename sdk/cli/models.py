@@ -53,15 +53,22 @@ def open_model(source: Path | str, task: str | None = None) -> nn.Module:
     if not isinstance(getattr(transformers, name, None), type):
         raise InputError(f"The model {source} is a {name}, which transformers {transformers.__version__} has not.")
     try:
-        model: Any = getattr(transformers, name).from_pretrained(
+        model, found = getattr(transformers, name).from_pretrained(
             source,
             local_files_only=isinstance(source, Path),
             trust_remote_code=False,
             use_safetensors=True,
             dtype=torch.float32,
+            output_loading_info=True,
         )
     except Exception as error:  # transformers, safetensors and json each raise their own
         raise InputError(f"The model {source} cannot be opened as {name}: {' '.join(str(error).split())}") from error
+    if (missing := sorted(found["missing_keys"])) and not task:
+        raise InputError(
+            f"The model {source} lacks {len(missing)} weights of a {type(model).__name__}, which would be random: "
+            f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}. Name the class that it was saved as in "
+            "config.json (architectures), or save it again with all its weights."
+        )
     module: nn.Module = model.eval()
     return module
 
@@ -112,10 +119,11 @@ def find_task(source: Path | str) -> str:
 
 
 def _find_class(source: Path | str) -> str:
-    """That of its task; where there is none, the very class that its configuration names, with whatever head."""
-    if isinstance(source, Path) and find_kind(source) == "made-up":
-        return find_architecture(source)
-    return TASKS[find_task(source)]
+    """That of its task; where none is told by its name, the very class that its configuration names."""
+    task = find_task(source)
+    if isinstance(source, Path) and (task == "feature-extraction" or find_kind(source) == "made-up"):
+        return find_architecture(source) or TASKS[task]
+    return TASKS[task]
 
 
 def _hub_architectures(name: str) -> list[str]:
