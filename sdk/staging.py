@@ -3,17 +3,19 @@
 import hashlib
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from edgefold.errors import InputError
+from edgefold.staged_siblings import held_folder, remove_abandoned, sibling
 
 
 @contextmanager
 def staged_folder(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty sibling of `out` that becomes `out` when the block succeeds and vanishes when it fails.
+
+    A sibling that outlived its process, which was killed, is removed by the next one that writes to `out`.
 
     Raises:
         InputError: `out` is a file, or a folder with something in it while `overwrite` is false.
@@ -21,13 +23,14 @@ def staged_folder(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
     target = Path(out).absolute()
     check_output_folder(target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = _sibling(target, "part")
-    staging.mkdir()
-    try:
-        yield staging
-        _replace_folder(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    remove_abandoned(target)
+    staging = sibling(target, "part")
+    with held_folder(staging):
+        try:
+            yield staging
+            _replace_folder(staging, target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextmanager
@@ -35,7 +38,7 @@ def staged_file(path: str | Path) -> Iterator[Path]:
     """Yield a sibling path that becomes `path`, replacing what stood there, when the block succeeds."""
     target = Path(path).absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = _sibling(target, "part")
+    staging = sibling(target, "part")
     try:
         yield staging
         os.replace(staging, target)
@@ -69,7 +72,7 @@ def _replace_folder(staging: Path, target: Path) -> None:
     if not target.exists():
         os.replace(staging, target)
         return
-    retired = _sibling(target, "old")
+    retired = sibling(target, "old")
     os.replace(target, retired)
     try:
         os.replace(staging, target)
@@ -77,7 +80,3 @@ def _replace_folder(staging: Path, target: Path) -> None:
         os.replace(retired, target)
         raise
     shutil.rmtree(retired, ignore_errors=True)
-
-
-def _sibling(target: Path, suffix: str) -> Path:
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.{suffix}")
