@@ -18,7 +18,8 @@ def staged_folder(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
     A sibling that outlived its process, which was killed, is removed by the next one that writes to `out`.
 
     Raises:
-        InputError: `out` is a file, or a folder with something in it while `overwrite` is false.
+        InputError: `out` is a file, or a folder with something in it while `overwrite` is false, or one that is never
+            overwritten: the home folder, the one this runs in, those above it.
     """
     target = Path(out).absolute()
     check_output_folder(target, overwrite)
@@ -56,6 +57,11 @@ def check_output_folder(out: str | Path, overwrite: bool = False) -> None:
             f"The output folder {target} exists and is not empty; choose another folder, remove it, or ask for "
             "overwriting (--overwrite, overwrite=True)."
         )
+    if overwrite and target.is_dir() and target.resolve() in _never_overwritten():
+        raise InputError(
+            f"The output folder {target.resolve()} is or holds the folder that this runs in, or is the home folder, "
+            "and overwriting removes all that stands there; choose another folder."
+        )
 
 
 def sha256_file(path: str | Path) -> str:
@@ -80,3 +86,9 @@ def _replace_folder(staging: Path, target: Path) -> None:
         os.replace(retired, target)
         raise
     shutil.rmtree(retired, ignore_errors=True)
+
+
+def _never_overwritten() -> set[Path]:
+    """The folder that this runs in, those above it, and the home folder."""
+    here = Path.cwd()
+    return {here, *here.parents, Path(os.path.expanduser("~")).resolve()}

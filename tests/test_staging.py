@@ -63,6 +63,22 @@ def test_a_folder_in_use_is_refused_before_the_block_runs(tmp_path: Path) -> Non
         check_output_folder(tmp_path / "file", overwrite=True)
 
 
+@pytest.mark.parametrize("name", ["here", "here/..", "home"])
+def test_the_folder_one_is_in_and_the_home_folder_are_never_overwritten(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("here", "home"):
+        (tmp_path / folder).mkdir()
+        put(tmp_path / folder, folder)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    out = tmp_path / name
+    with pytest.raises(InputError, match=r"is or holds the folder.*choose another"), staged_folder(out, overwrite=True):
+        pytest.fail("the block must not run")
+    assert names(tmp_path) == ["here", "home"]
+    assert (tmp_path / "here" / "file").read_text() == "here"
+
+
 def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
