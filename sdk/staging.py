@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,7 @@ def staged_file(path: str | Path) -> Iterator[Path]:
 
 def check_output_folder(out: str | Path, overwrite: bool = False) -> None:
     """Refuse, before any work is done, an output that `staged_folder` would refuse at its end."""
+    check_place(out)
     target = Path(out)
     if target.is_file():
         raise InputError(f"The output folder {target} is an existing file; choose another folder.")
@@ -62,6 +64,21 @@ def check_output_folder(out: str | Path, overwrite: bool = False) -> None:
             f"The output folder {target.resolve()} is or holds the folder that this runs in, or is the home folder, "
             "and overwriting removes all that stands there; choose another folder."
         )
+
+
+def check_place(path: str | Path) -> None:
+    """Refuse, before any work is done, a path where nothing can be made.
+
+    Raises:
+        InputError: below a file, or where this user may not write; with the reason that the system gives.
+    """
+    target = Path(path).absolute()
+    try:
+        above = next(folder for folder in target.parents if folder.exists())
+        with tempfile.TemporaryDirectory(dir=above, prefix="."):  # as root, only trying tells
+            pass
+    except OSError as error:
+        raise InputError(f"The output {target} cannot be made: {error.strerror}; choose another place.") from None
 
 
 def sha256_file(path: str | Path) -> str:

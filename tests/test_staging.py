@@ -79,6 +79,22 @@ def test_the_folder_one_is_in_and_the_home_folder_are_never_overwritten(
     assert (tmp_path / "here" / "file").read_text() == "here"
 
 
+@pytest.mark.parametrize("name", ["file", "file/out", "file/a/b", "closed/out", "closed/a/b"])
+def test_a_place_where_nothing_can_be_made_is_refused(name: str, tmp_path: Path) -> None:
+    put(tmp_path, "a file")
+    closed = tmp_path / "closed"
+    closed.symlink_to("/proc")  # where root may not make anything either
+    with pytest.raises(InputError, match=r"is an existing file|cannot be made: .*; choose another place"):
+        check_output_folder(tmp_path / name)
+    assert names(tmp_path) == ["closed", "file"]
+
+
+def test_a_place_below_folders_that_are_not_there_yet_is_left_as_it_is(tmp_path: Path) -> None:
+    check_output_folder(tmp_path / "a" / "b" / "out")
+    check_output_folder(tmp_path)
+    assert names(tmp_path) == []
+
+
 def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
