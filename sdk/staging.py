@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,8 +48,15 @@ def staged_file(path: str | Path) -> Iterator[Path]:
         staging.unlink(missing_ok=True)
 
 
-def check_output_folder(out: str | Path, overwrite: bool = False) -> None:
-    """Refuse, before any work is done, an output that `staged_folder` would refuse at its end."""
+def check_output_folder(out: str | Path, overwrite: bool = False, reads: Iterable[str | Path] = ()) -> None:
+    """Refuse, before any work is done, an output that `staged_folder` would refuse at its end.
+
+    Args:
+        reads: what the job reads, which overwriting must not remove.
+
+    Raises:
+        InputError: as `staged_folder`, or `out` is or holds one of `reads`.
+    """
     check_place(out)
     target = Path(out)
     if target.is_file():
@@ -64,6 +71,12 @@ def check_output_folder(out: str | Path, overwrite: bool = False) -> None:
             f"The output folder {target.resolve()} is or holds the folder that this runs in, or is the home folder, "
             "and overwriting removes all that stands there; choose another folder."
         )
+    for path in map(Path, reads if overwrite else ()):
+        if target.resolve() in (path.resolve(), *path.resolve().parents):
+            raise InputError(
+                f"The output folder {target} is or holds {path}, which is read, and overwriting removes all that "
+                "stands there; choose another folder."
+            )
 
 
 def check_place(path: str | Path) -> None:

@@ -79,6 +79,19 @@ def test_the_folder_one_is_in_and_the_home_folder_are_never_overwritten(
     assert (tmp_path / "here" / "file").read_text() == "here"
 
 
+@pytest.mark.parametrize("name", [".", "student", "student/../student"])
+def test_what_a_job_reads_is_never_overwritten_by_it(name: str, tmp_path: Path) -> None:
+    student = tmp_path / "student"
+    student.mkdir()
+    put(student, "weights")
+    with pytest.raises(InputError, match=r"is or holds .*student, which is read.*choose another folder"):
+        check_output_folder(tmp_path / name, overwrite=True, reads=[student])
+    beside = tmp_path / "student-onnx"
+    beside.mkdir()
+    put(beside, "old")
+    check_output_folder(beside, overwrite=True, reads=[student])
+
+
 @pytest.mark.parametrize("name", ["file", "file/out", "file/a/b", "closed/out", "closed/a/b"])
 def test_a_place_where_nothing_can_be_made_is_refused(name: str, tmp_path: Path) -> None:
     put(tmp_path, "a file")
