@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgefold.errors import GateError
+from edgefold.errors import GateError, InputError
 from edgefold.exporters.mapped_graphs import map_floats
 
 Batch = Mapping[str, Tensor]
@@ -54,12 +54,21 @@ def largest_error(model: nn.Module, path: Path, batches: Iterable[Batch], in_uni
 
     Args:
         in_units: of the largest value of that output, where that is above 1.
+
+    Raises:
+        InputError: what torch computes is not finite, so that nothing could be compared.
+        GateError: the graph does not run, or has other outputs.
     """
     session = open_graph(path)
     worst = 0.0
     for batch in batches:
         with torch.no_grad():
             expected = [value.numpy() for value in _tensors(model(**{k: v.clone() for k, v in batch.items()}))]
+        if not all(np.isfinite(value).all() for value in expected):
+            raise InputError(
+                "The model itself gives NaN or infinity in torch on the example inputs; nothing was written. Check its "
+                "weights, which a training may have ruined, and the inputs."
+            )
         found = _run(session, batch)
         if len(found) != len(expected):
             raise GateError(f"The exported graph has {len(found)} outputs where torch has {len(expected)}.")

@@ -44,7 +44,7 @@ def compress(
         GateError: the folded student does not compute what was trained.
     """
     out = Path(out).absolute()
-    check_output_folder(out, overwrite)
+    check_output_folder(out, overwrite, [path for job in recipe.jobs for path in job.reads])
     recipe.check_paths()
     for job in recipe.jobs:
         _check(job)

@@ -153,7 +153,8 @@ def trace(model: nn.Module, inputs: Mapping[str, Tensor]) -> DimensionGraph:
 def check_inputs(inputs: Mapping[str, Tensor]) -> None:
     """Refuse what is not a non-empty mapping of names to tensors."""
     if not isinstance(inputs, Mapping) or not inputs:
-        raise InputError(f"inputs must be a dict of example tensors, one for each argument of forward; got {inputs!r}.")
+        got = "an empty one" if isinstance(inputs, Mapping) else type(inputs).__name__
+        raise InputError(f"inputs must be a dict of example tensors, one for each argument of forward; got {got}.")
     for name, value in inputs.items():
         if not isinstance(value, Tensor):
             raise InputError(f"inputs[{name!r}] must be a tensor; got {type(value).__name__}.")

@@ -26,7 +26,8 @@ def describe_errors(
         line = document.line(item["loc"]) if document else None
         sentences.append((line or 0, f"{f'line {line}: ' if line else ''}{_describe(item, model, forms)}"))
     texts = list(dict.fromkeys(text for _, text in sorted(sentences, key=lambda pair: pair[0])))
-    return f"{source}: {'; '.join(texts)}."
+    told = "; ".join(texts)
+    return f"{source}: {told if told.endswith('?') else f'{told}.'}"
 
 
 def _describe(item: Any, model: type[BaseModel], forms: Forms) -> str:

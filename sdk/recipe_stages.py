@@ -1,6 +1,7 @@
 """Job and Stage: one round of training in a recipe; a recipe is one itself, or a list of stages under its `stages:`."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
@@ -68,6 +69,11 @@ class Job(Section):
     def to_gates(self) -> Gates | None:
         """The gates that `build_student` takes; their draws go by the seed of the training."""
         return self.gates.to_gates(self.training.seed) if self.gates is not None else None
+
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """The teacher and the data."""
+        return (self.teacher, *self.data.paths.values())
 
     def check_own_paths(self, prefix: str = "") -> None:
         """Refuse, before any work is done, a teacher or data that are not there.

@@ -40,6 +40,8 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
             return YamlDocument(None, None)
         _refuse_duplicates(root, source)
         return YamlDocument(loader.construct_document(root), root)
+    except InputError:  # a ValueError too
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""

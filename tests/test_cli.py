@@ -117,6 +117,17 @@ def test_static_int8_asks_for_texts(tmp_path: Path) -> None:
     assert "--quantization dynamic" in result.stderr
 
 
+def test_an_export_never_overwrites_its_student(tmp_path: Path) -> None:
+    student = tmp_path / "student"
+    student.mkdir()
+    (student / "config.json").write_text("{}")
+    for out in (student, tmp_path):
+        result = invoke("export", student, "--out", out, "--overwrite")
+        assert result.exit_code == 2
+        assert f"holds {student}, which is read" in result.stderr
+    assert [path.name for path in student.iterdir()] == ["config.json"]
+
+
 def test_an_error_under_json_is_one_object_too() -> None:
     result = invoke("bench", "nowhere", "--json")
     assert result.exit_code == 2

@@ -116,6 +116,16 @@ def test_the_same_seed_gives_the_same_student(recipe: Recipe, result: Compressio
     assert a != c
 
 
+@pytest.mark.parametrize("read", ["teacher", "data"])
+def test_a_job_never_overwrites_what_it_reads(recipe: Recipe, tmp_path: Path, read: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    data = recipe.data.model_copy(update={"train": tmp_path / "config.json"})
+    reading = recipe.model_copy(update={"teacher": tmp_path} if read == "teacher" else {"data": data})
+    with pytest.raises(InputError, match=r"is or holds .*, which is read"):
+        compress(reading, tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_outputs_and_unfinished_runs_are_not_overwritten(recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "student").mkdir()
     (tmp_path / "student" / "mine.txt").write_text("mine")

@@ -154,8 +154,10 @@ def test_unknown_names_are_told_the_known_ones() -> None:
 
 def test_bad_inputs_are_refused() -> None:
     model = nn.Linear(3, 2)
-    with pytest.raises(InputError, match="must be a dict of example tensors"):
+    with pytest.raises(InputError, match=r"must be a dict of example tensors.*; got an empty one"):
         trace(model, {})
+    with pytest.raises(InputError, match=r"must be a dict of example tensors.*; got list\.$"):
+        trace(model, [torch.randn(2, 3)])  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"inputs\['input'\] must be a tensor; got list"):
         trace(model, {"input": [1, 2]})  # type: ignore[dict-item]
     with pytest.raises(InputError, match=r"torch.export cannot trace Linear with inputs .*\(2, 7\)"):

@@ -254,6 +254,19 @@ def test_refusals(tmp_path: Path, text: str, expected: str) -> None:
     assert expected in refusal(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("more", "whole"),
+    [
+        ("teacher: again\n", ", line 5: the key teacher stands there already on line 1; keep one."),
+        ("trainig: {epochs: 3}\n", ": line 5: trainig is no known key; did you mean training?"),
+    ],
+)
+def test_a_refusal_names_the_file_once_and_ends_once(tmp_path: Path, more: str, whole: str) -> None:
+    message = refusal(tmp_path, MINIMAL + more)
+    assert message.endswith(f".yaml{whole}")
+    assert message.count(".yaml") == 1
+
+
 def test_every_error_is_named_in_the_order_of_the_file(tmp_path: Path) -> None:
     message = refusal(tmp_path, MINIMAL + "training: {epochs: 0}\nobjective: {task: x}\ncalibration: {sample: 1}\n")
     places = [message.index(key) for key in ("training.epochs", "objective.task", "calibration.sample")]

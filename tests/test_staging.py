@@ -63,6 +63,51 @@ def test_a_folder_in_use_is_refused_before_the_block_runs(tmp_path: Path) -> Non
         check_output_folder(tmp_path / "file", overwrite=True)
 
 
+@pytest.mark.parametrize("name", ["here", "here/..", "home"])
+def test_the_folder_one_is_in_and_the_home_folder_are_never_overwritten(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("here", "home"):
+        (tmp_path / folder).mkdir()
+        put(tmp_path / folder, folder)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    out = tmp_path / name
+    with pytest.raises(InputError, match=r"is or holds the folder.*choose another"), staged_folder(out, overwrite=True):
+        pytest.fail("the block must not run")
+    assert names(tmp_path) == ["here", "home"]
+    assert (tmp_path / "here" / "file").read_text() == "here"
+
+
+@pytest.mark.parametrize("name", [".", "student", "student/../student"])
+def test_what_a_job_reads_is_never_overwritten_by_it(name: str, tmp_path: Path) -> None:
+    student = tmp_path / "student"
+    student.mkdir()
+    put(student, "weights")
+    with pytest.raises(InputError, match=r"is or holds .*student, which is read.*choose another folder"):
+        check_output_folder(tmp_path / name, overwrite=True, reads=[student])
+    beside = tmp_path / "student-onnx"
+    beside.mkdir()
+    put(beside, "old")
+    check_output_folder(beside, overwrite=True, reads=[student])
+
+
+@pytest.mark.parametrize("name", ["file", "file/out", "file/a/b", "closed/out", "closed/a/b"])
+def test_a_place_where_nothing_can_be_made_is_refused(name: str, tmp_path: Path) -> None:
+    put(tmp_path, "a file")
+    closed = tmp_path / "closed"
+    closed.symlink_to("/proc")  # where root may not make anything either
+    with pytest.raises(InputError, match=r"is an existing file|cannot be made: .*; choose another place"):
+        check_output_folder(tmp_path / name)
+    assert names(tmp_path) == ["closed", "file"]
+
+
+def test_a_place_below_folders_that_are_not_there_yet_is_left_as_it_is(tmp_path: Path) -> None:
+    check_output_folder(tmp_path / "a" / "b" / "out")
+    check_output_folder(tmp_path)
+    assert names(tmp_path) == []
+
+
 def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from edgefold.errors import InputError
-from edgefold.staging import staged_file
+from edgefold.staging import check_place, staged_file
 
 
 def claim_folder(out: Path, wanted: Mapping[str, Any]) -> None:
     """Write down what is searched for; refuse a folder where something else was.
 
     Raises:
-        InputError: the folder holds another search, or no search and something else.
+        InputError: the folder holds another search, or no search and something else, or cannot be made.
     """
+    check_place(out)
+    if out.is_file():
+        raise InputError(f"The output folder {out} is an existing file; choose another folder.")
     request = out / "request.json"
     if request.is_file() and json.loads(request.read_text(encoding="utf-8")) != wanted:
         raise InputError(f"{out} holds another search (see its request.json); give another folder.")

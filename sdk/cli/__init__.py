@@ -4,5 +4,7 @@
 def main() -> None:
     """The console entry."""
     from edgefold.cli.application import app
+    from edgefold.cli.stopping import heed_signals
 
+    heed_signals()
     app(prog_name="edgefold")

@@ -132,6 +132,7 @@ def export_model(
     if kind == "tensorrt":
         check_build(student, out, lint)
         if out and is_graph(student):
+            check_output_folder(out, overwrite, [student])
             from edgefold.cli.build_job import build_from
 
             return build_from(student, out, building)
@@ -144,7 +145,7 @@ def export_model(
     check_model_folder(student, "student")
     if out is None:
         raise InputError("There is nowhere to write to; give --out DIR, the folder for the artifact.")
-    check_output_folder(out, overwrite)
+    check_output_folder(out, overwrite, [student, *([calibration] if calibration else [])])
     wanted: Target = target or ("tensorrt" if kind == "tensorrt" else THIS_MACHINE)
     is_text = generates_text(student)
     reads = find_kind(student)

@@ -1,7 +1,9 @@
 """What a failure says to the person at the terminal: one paragraph, and an exit status."""
 
+import signal
 from dataclasses import dataclass
 
+from edgefold.cli.stopping import Stopped
 from edgefold.errors import EdgefoldError, InputError
 
 INSTALL = {
@@ -30,8 +32,9 @@ def describe_failure(error: BaseException) -> Failure:
     """Map an exception to its paragraph and exit status; what is no error of ours is named as it came."""
     kind = type(error).__name__
     if isinstance(error, KeyboardInterrupt):
+        status = 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
         return Failure(
-            kind, "Interrupted; no half-written output stands. A stopped `compress` goes on with --resume.", 130
+            kind, "Interrupted; no half-written output stands. A stopped `compress` goes on with --resume.", status
         )
     if isinstance(error, EdgefoldError):
         return Failure(kind, _one_paragraph(error), error.exit_code)

@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 
 from edgefold.errors import InputError
+from edgefold.staging import check_place
 
 
 def check_model_folder(path: Path, role: str = "model") -> Path:
@@ -65,10 +66,11 @@ def check_output_file(path: Path) -> Path:
     """A file to be written; one that stands there is replaced.
 
     Raises:
-        InputError: it is a folder.
+        InputError: it is a folder, or cannot be made there.
     """
     if path.is_dir():
         raise InputError(f"The output {path} is a folder; give the name of a file.")
+    check_place(path)
     return path
 
 
