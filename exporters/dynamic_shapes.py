@@ -52,9 +52,14 @@ def check_dynamic_axes(inputs: Mapping[str, Tensor], axes: DynamicAxes) -> None:
                 )
 
 
-def shared_dims(axes: DynamicAxes) -> dict[str, dict[int, Dim]]:
-    """For torch.export: one Dim object for each name, so that the inputs keep a common batch and sequence."""
-    dims = {label: Dim(label) for named in axes.values() for label in named.values()}
+def shared_dims(axes: DynamicAxes, shortest: int | None = None) -> dict[str, dict[int, Dim]]:
+    """For torch.export: one Dim object for each name, so that the inputs keep a common batch and sequence.
+
+    Args:
+        shortest: of all but the batch, for models that tell one size from others: a slice of a row but its first token.
+    """
+    labels = {label for named in axes.values() for label in named.values()}
+    dims = {label: Dim(label, min=None if label == "batch" else shortest) for label in sorted(labels)}
     return {name: {axis: dims[label] for axis, label in named.items()} for name, named in axes.items()}
 
 

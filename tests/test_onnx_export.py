@@ -132,6 +132,21 @@ def test_a_transformer_takes_every_batch_and_sequence_with_padding(
     assert artifact.lineage["teacher"] == "tiny"
 
 
+def test_a_model_that_is_another_one_for_very_short_rows_is_exported_for_all(text_batch: Make, tmp_path: Path) -> None:
+    """MobileBERT reads each token beside its neighbours: a row but its first token must not be one token alone."""
+    from transformers import MobileBertConfig, MobileBertModel
+
+    narrow = dict.fromkeys(("embedding_size", "true_hidden_size", "intra_bottleneck_size", "hidden_size"), 16)
+    depth = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_feedforward_networks": 1, "intermediate_size": 16}
+    model = MobileBertModel(MobileBertConfig(vocab_size=101, max_position_embeddings=32, **narrow, **depth)).eval()
+    artifact = export_onnx(model, text_batch(), tmp_path / "out")
+    for rows, length in ((1, 2), (4, 9), (3, 32)):
+        batch = text_batch(rows, length, seed=rows)
+        with torch.no_grad():
+            expected = model(**batch).last_hidden_state.numpy()
+        np.testing.assert_allclose(run(artifact, batch)[0], expected, rtol=0, atol=TOLERANCE)
+
+
 def test_a_folded_student_is_exported_and_an_unfolded_one_refused(
     make_bert: Make, text_batch: Make, tmp_path: Path
 ) -> None:
