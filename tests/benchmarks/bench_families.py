@@ -4,45 +4,17 @@ make bench ARGS="-k families" prints the table; a plan halves every dimension of
 """
 
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
 from families import FAMILIES, make
-from torch import Tensor, nn
-from torch.fx import GraphModule
-from torch.utils._pytree import tree_leaves
+from family_plans import built_by, first, plans
 
-from edgefold.dimensions import DimensionGraph, trace
+from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.folding import fold
-from edgefold.plans import Plan, Project, Select
+from edgefold.plans import Plan
 from edgefold.student_building import build_student
-from edgefold.students import Student
-
-
-def plans(graph: DimensionGraph) -> Iterator[tuple[str, list[Any]]]:
-    free = [d for d in graph if d.kind != "fixed" and d.size > 1]
-    for family, kind in dict.fromkeys((d.name.split(".")[0], d.kind) for d in free):
-        chosen = [d for d in free if (d.name.split(".")[0], d.kind) == (family, kind)]
-        yield f"{family} ({kind})", [halve(d) for d in chosen]
-    yield "all of these", [halve(d) for d in free]
-
-
-def halve(dimension: Any) -> Project | Select:
-    return (Project if dimension.kind == "linear" else Select)(dimension.name, dimension.size // 2)
-
-
-def first(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-    with torch.no_grad():
-        return next(leaf for leaf in tree_leaves(model(**inputs)) if isinstance(leaf, Tensor))
-
-
-def built_by(student: Student) -> str:
-    if isinstance(student.module, GraphModule):
-        return "traced graph"
-    return "configuration" if student.structure.is_uniform else "attributes"
 
 
 @pytest.mark.parametrize("name", FAMILIES)
