@@ -19,7 +19,7 @@ class TrainingSettings(Section):
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.06
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
     threads: Count | None = None
-    """CPU threads; None chooses by the cores that are free."""
+    """CPU threads; None: what OMP_NUM_THREADS says, else one for each core."""
     bf16: Literal["auto", True, False] = "auto"
     checkpoint_steps: Count = 100
     """Optimizer steps between the checkpoints from which --resume goes on."""

@@ -137,7 +137,12 @@ def _is_shown(figure: str) -> bool:
 
 
 def use_threads(threads: int | None) -> int:
-    """Set torch's CPU threads: as asked, else one for each core this process may use."""
+    """Set torch's CPU threads: as asked, else as OMP_NUM_THREADS says, else one for each core this process may use.
+
+    On a machine whose cores are taken, threads that wait for each other take several times as long as one alone.
+    """
+    if threads is None and os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        threads = int(os.environ["OMP_NUM_THREADS"])
     chosen = threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
     torch.set_num_threads(chosen)
     return chosen
