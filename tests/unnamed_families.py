@@ -25,6 +25,12 @@ WAVE: Fields = {
     **{"conv_dim": [16, 16], "conv_stride": [5, 4], "conv_kernel": [10, 4], "num_feat_extract_layers": 2},
     **{"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 16},
 }
+SIDES: Fields = {
+    **{f"{side}_layers": 2 for side in ("encoder", "decoder")},
+    **{f"{side}_attention_heads": 3 for side in ("encoder", "decoder")},
+    **{f"{side}_ffn_dim": 40 for side in ("encoder", "decoder")},
+    **{"d_model": 24, "vocab_size": 101, "use_cache": False},
+}
 
 
 @dataclass(frozen=True)
@@ -242,50 +248,17 @@ FAMILIES = {
     "bart": Family(
         "BartForConditionalGeneration",
         "seq2seq",
-        {
-            "vocab_size": 101,
-            "d_model": 24,
-            "encoder_layers": 2,
-            "decoder_layers": 2,
-            "encoder_attention_heads": 3,
-            "decoder_attention_heads": 3,
-            "encoder_ffn_dim": 40,
-            "decoder_ffn_dim": 40,
-            "max_position_embeddings": 64,
-            "use_cache": False,
-        },
+        {**SIDES, "max_position_embeddings": 64},
     ),
     "pegasus": Family(
         "PegasusForConditionalGeneration",
         "seq2seq",
-        {
-            "vocab_size": 101,
-            "d_model": 24,
-            "encoder_layers": 2,
-            "decoder_layers": 2,
-            "encoder_attention_heads": 3,
-            "decoder_attention_heads": 3,
-            "encoder_ffn_dim": 40,
-            "decoder_ffn_dim": 40,
-            "max_position_embeddings": 64,
-            "use_cache": False,
-        },
+        {**SIDES, "max_position_embeddings": 64},
     ),
     "m2m100": Family(
         "M2M100ForConditionalGeneration",
         "seq2seq",
-        {
-            "vocab_size": 101,
-            "d_model": 24,
-            "encoder_layers": 2,
-            "decoder_layers": 2,
-            "encoder_attention_heads": 3,
-            "decoder_attention_heads": 3,
-            "encoder_ffn_dim": 40,
-            "decoder_ffn_dim": 40,
-            "max_position_embeddings": 64,
-            "use_cache": False,
-        },
+        {**SIDES, "max_position_embeddings": 64},
     ),
     "mt5": Family(
         "MT5ForConditionalGeneration",
@@ -403,14 +376,7 @@ FAMILIES = {
         "WhisperForConditionalGeneration",
         "whisper",
         {
-            "vocab_size": 101,
-            "d_model": 24,
-            "encoder_layers": 2,
-            "decoder_layers": 2,
-            "encoder_attention_heads": 3,
-            "decoder_attention_heads": 3,
-            "encoder_ffn_dim": 40,
-            "decoder_ffn_dim": 40,
+            **SIDES,
             "max_source_positions": 20,
             "max_target_positions": 32,
             "num_mel_bins": 8,
