@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -205,9 +206,16 @@ class CompressionTrainer(Trainer):
         return self.distillation.run_teacher(self.teacher, self._without_labels(inputs))
 
     def _record(self, terms: Mapping[str, Tensor]) -> None:
+        """Sum the terms up to the next log; what is not finite ends the training, which nothing would mend."""
         self._term_steps += 1
         for name, term in terms.items():
-            self._terms[name] += float(term.detach())
+            value = float(term.detach())
+            if not isfinite(value):
+                raise InputError(
+                    f"The loss term {name} is {value} in step {self.state.global_step + 1}: training diverged. Lower "
+                    "the learning rate, or look for NaN in the data and in the teacher's outputs."
+                )
+            self._terms[name] += value
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Adds the mean of each term of the loss since the last log, as loss_task, loss_logits, ..., and gates_share,

@@ -270,6 +270,17 @@ def test_learned_maps_resume_with_the_student(
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
 
 
+def test_what_is_not_finite_ends_the_training_at_once(
+    teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
+) -> None:
+    student = make_student()
+    with torch.no_grad():
+        teacher.classifier.bias[0] = torch.nan
+    trainer = make_trainer(student, teacher, rows, tmp_path, objective=Objective(task=0.3, logits=0.7, hidden=1.0))
+    with pytest.raises(InputError, match=r"The loss term logits is nan in step 1: .* the teacher's outputs"):
+        trainer.train()
+
+
 @pytest.mark.parametrize("positives", ["teacher", "dropout", "labels"])
 def test_contrasts_are_learned(
     positives: str, rows: Any, make_bert: Callable[..., Any], make_student: Callable[..., Student], tmp_path: Path
