@@ -23,7 +23,7 @@ def staged_folder(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
             overwritten: the home folder, the one this runs in, those above it.
     """
     target = Path(out).absolute()
-    check_output_folder(target, overwrite)
+    _check_free(target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(target)
     staging = sibling(target, "part")
@@ -59,6 +59,16 @@ def check_output_folder(out: str | Path, overwrite: bool = False, reads: Iterabl
     """
     check_place(out)
     target = Path(out)
+    _check_free(target, overwrite)
+    for path in map(Path, reads if overwrite else ()):
+        if target.resolve() in (path.resolve(), *path.resolve().parents):
+            raise InputError(
+                f"The output folder {target} is or holds {path}, which is read, and overwriting removes all that "
+                "stands there; choose another folder."
+            )
+
+
+def _check_free(target: Path, overwrite: bool) -> None:
     if target.is_file():
         raise InputError(f"The output folder {target} is an existing file; choose another folder.")
     if target.is_dir() and any(target.iterdir()) and not overwrite:
@@ -71,12 +81,6 @@ def check_output_folder(out: str | Path, overwrite: bool = False, reads: Iterabl
             f"The output folder {target.resolve()} is or holds the folder that this runs in, or is the home folder, "
             "and overwriting removes all that stands there; choose another folder."
         )
-    for path in map(Path, reads if overwrite else ()):
-        if target.resolve() in (path.resolve(), *path.resolve().parents):
-            raise InputError(
-                f"The output folder {target} is or holds {path}, which is read, and overwriting removes all that "
-                "stands there; choose another folder."
-            )
 
 
 def check_place(path: str | Path) -> None:

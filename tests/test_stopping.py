@@ -18,8 +18,8 @@ from edgefold.staging import staged_folder
 
 name, ignored, out = sys.argv[1:]
 number = getattr(signal, name)
-if ignored == "ignored":
-    signal.signal(number, signal.SIG_IGN)
+usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL  # whoever runs this may ignore them
+signal.signal(number, signal.SIG_IGN if ignored == "ignored" else usual)
 
 def work() -> Answer:
     with staged_folder(out) as staging:
