@@ -20,7 +20,7 @@ import pytest
 PAIRS = int(os.environ.get("EDGEFOLD_EXPORT_PAIRS", "1"))
 GOAL = 2.5
 """Times the weights."""
-SECONDS = 900
+SECONDS = 400
 """When an export is given up; it takes two minutes."""
 COMMON = """
 import json, resource, sys, time, warnings
