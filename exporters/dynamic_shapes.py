@@ -31,7 +31,8 @@ def find_dynamic_axes(inputs: Mapping[str, Tensor]) -> DynamicAxes:
 
 
 def check_dynamic_axes(inputs: Mapping[str, Tensor], axes: DynamicAxes) -> None:
-    """
+    """Refuse axes that do not describe these inputs.
+
     Raises:
         InputError: an input without a batch axis, names that fit no input or axis, or sizes under one name that differ.
     """

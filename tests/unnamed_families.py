@@ -31,6 +31,10 @@ SIDES: Fields = {
     **{f"{side}_ffn_dim": 40 for side in ("encoder", "decoder")},
     **{"d_model": 24, "vocab_size": 101, "use_cache": False},
 }
+PYRAMID: Fields = {
+    **{"num_encoder_blocks": 2, "depths": [1, 1], "hidden_sizes": [8, 16], "num_attention_heads": [1, 2]},
+    **{"patch_sizes": [7, 3], "strides": [4, 2], "sr_ratios": [2, 1], "mlp_ratios": [2, 2]},
+}
 
 
 @dataclass(frozen=True)
@@ -296,16 +300,7 @@ FAMILIES = {
     "segformer": Family(
         "SegformerForImageClassification",
         "image32",
-        {
-            "num_encoder_blocks": 2,
-            "depths": [1, 1],
-            "sr_ratios": [2, 1],
-            "hidden_sizes": [8, 16],
-            "patch_sizes": [7, 3],
-            "strides": [4, 2],
-            "num_attention_heads": [1, 2],
-            "mlp_ratios": [2, 2],
-        },
+        PYRAMID,
     ),
     "regnet": Family(
         "RegNetForImageClassification",
@@ -329,17 +324,7 @@ FAMILIES = {
     "pvt_v2": Family(
         "PvtV2ForImageClassification",
         "image32",
-        {
-            "image_size": 32,
-            "num_encoder_blocks": 2,
-            "depths": [1, 1],
-            "sr_ratios": [2, 1],
-            "hidden_sizes": [8, 16],
-            "patch_sizes": [7, 3],
-            "strides": [4, 2],
-            "num_attention_heads": [1, 2],
-            "mlp_ratios": [2, 2],
-        },
+        {**PYRAMID, "image_size": 32},
     ),
     "poolformer": Family(
         "PoolFormerForImageClassification",
