@@ -20,7 +20,7 @@ PARITY_TOLERANCE = 1e-4
 INT8_COST_LIMIT = 0.015
 """Accuracy that int8 may cost on the validation data."""
 QUICK_COST_LIMIT = 0.04
-"""Of a quick run, whose 200 texts are half a point each: eight of them, more than chance does."""
+"""Of a quick run, whose 200 texts are half a point each: eight of them."""
 
 
 @dataclass(frozen=True)
