@@ -39,7 +39,7 @@ class SentencePairCollator:
     tokenizer: Any
     kind: PairKind
     mask_share: float = 0.15
-    _mask: DataCollatorForLanguageModeling = field(init=False)
+    _mask: "MaskingCollator" = field(init=False)
 
     def __post_init__(self) -> None:
         self._mask = masking_collator(self.tokenizer, self.mask_share)
@@ -80,7 +80,36 @@ class SentencePairCollator:
         }
 
 
-def masking_collator(tokenizer: Any, mask_share: float = 0.15) -> DataCollatorForLanguageModeling:
+class MaskingCollator(DataCollatorForLanguageModeling):
+    """Masks tokens, at least one of each row that has any besides special ones, as BERT's own data do.
+
+    A batch with nothing to predict has no mean loss: 0 / 0.
+    """
+
+    def torch_mask_tokens(
+        self, inputs: Any, special_tokens_mask: Any = None, offset_mapping: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """inputs: (rows, length), changed in place -> inputs and labels, -100 where nothing is to be predicted."""
+        original = inputs.clone()
+        if special_tokens_mask is None:
+            special_tokens_mask = torch.tensor(
+                [
+                    self.tokenizer.get_special_tokens_mask(row, already_has_special_tokens=True)
+                    for row in inputs.tolist()
+                ]
+            )
+        inputs, labels = super().torch_mask_tokens(inputs, special_tokens_mask, offset_mapping)
+        is_free = ~special_tokens_mask.bool()
+        is_left_out = (labels < 0).all(dim=1) & is_free.any(dim=1)
+        for row in is_left_out.nonzero().flatten().tolist():
+            places = is_free[row].nonzero().flatten()
+            place = places[torch.randint(len(places), ())]
+            labels[row, place] = original[row, place]
+            inputs[row, place] = self.tokenizer.mask_token_id
+        return inputs, labels
+
+
+def masking_collator(tokenizer: Any, mask_share: float = 0.15) -> MaskingCollator:
     """Masks `mask_share` of the tokens: 80 % by [MASK], 10 % by a random token, 10 % kept (Devlin et al., 2019).
 
     Raises:
@@ -92,6 +121,4 @@ def masking_collator(tokenizer: Any, mask_share: float = 0.15) -> DataCollatorFo
             f"{type(tokenizer).__name__} has no {', '.join(missing)}; masked language modeling needs the tokenizer "
             "of a model such as BERT."
         )
-    return DataCollatorForLanguageModeling(
-        tokenizer, mlm_probability=mask_share, mask_replace_prob=0.8, random_replace_prob=0.1
-    )
+    return MaskingCollator(tokenizer, mlm_probability=mask_share, mask_replace_prob=0.8, random_replace_prob=0.1)

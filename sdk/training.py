@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
 from edgefold.distillation.learned_maps import attached
-from edgefold.distillation.logits import logits_of
+from edgefold.distillation.logits import IGNORED, logits_of
 from edgefold.distillation.objectives import Objective
 from edgefold.distillation.pairs import find_pairs
 from edgefold.distillation.terms import Distillation, maps_between
@@ -233,14 +233,20 @@ class CompressionTrainer(Trainer):
 
 
 def _task_loss(outputs: Any, inputs: Mapping[str, Any]) -> Tensor:
-    """The model's own loss where it computes one from labels, else cross-entropy; zero without labels."""
+    """The model's own loss where it computes one from labels, else cross-entropy; zero without labels.
+
+    A batch in which every label is to be ignored has zero for its loss, too, where a mean over nothing were NaN.
+    """
     loss = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
-    if isinstance(loss, Tensor):
-        return loss
-    logits, labels = logits_of(outputs), inputs.get("labels")
-    if labels is None:
-        return logits.new_zeros(())
-    return nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
+    labels = inputs.get("labels")
+    if not isinstance(loss, Tensor):
+        logits = logits_of(outputs)
+        if labels is None:
+            return logits.new_zeros(())
+        loss = nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
+    if isinstance(labels, Tensor) and not loss.isfinite() and bool((labels == IGNORED).all()):
+        return 0 * logits_of(outputs).float().sum()
+    return loss
 
 
 def _first_rows(dataset: Any, collate: Any) -> Mapping[str, Tensor]:

@@ -69,6 +69,22 @@ def test_of_the_masked_tokens_eight_in_ten_are_hidden() -> None:
     assert float(kept.float().mean()) == pytest.approx(0.1 + 0.1 / len(tokenizer), abs=0.02)
 
 
+def test_every_row_has_something_to_predict() -> None:
+    """Rows of one to three words, of which 15 % each would leave most without; a row of special tokens stays as is."""
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    rows = [{"input_ids": [2, *range(7, 8 + index % 3), *[0] * (2 - index % 3), 3]} for index in range(60)]
+    rows.append({"input_ids": [2, 0, 0, 0, 3]})
+    original = torch.tensor([row["input_ids"] for row in rows])
+    batch = masking_collator(tokenizer)(rows)
+    chosen = batch["labels"] >= 0
+    assert chosen[:-1].any(dim=1).all()
+    assert not chosen[-1].any()
+    assert torch.equal(batch["labels"][chosen], original[chosen])
+    assert torch.equal(batch["input_ids"][~chosen], original[~chosen])
+    assert not chosen[original < 7].any()
+
+
 def test_a_tokenizer_without_a_mask_is_refused() -> None:
     tokenizer = make_tokenizer()
     tokenizer.mask_token = None

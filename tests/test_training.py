@@ -281,6 +281,21 @@ def test_what_is_not_finite_ends_the_training_at_once(
         trainer.train()
 
 
+def test_a_batch_with_nothing_to_predict_has_no_loss_of_the_task(
+    teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
+) -> None:
+    """Labels that are to be ignored, all of a batch: their mean would be 0 / 0."""
+    ignored = [{**row, "labels": -100} for row in rows]
+    student = make_student()
+    before = [parameter.clone() for parameter in student.parameters()]
+    trainer = make_trainer(student, teacher, ignored, tmp_path, objective=Objective(task=1, logits=0, hidden=0))
+    trainer.train()
+    losses = [log["loss_task"] for log in trainer.state.log_history if "loss_task" in log]
+    assert losses == [0.0] * 8
+    for mine, other in zip(before, student.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
 @pytest.mark.parametrize("positives", ["teacher", "dropout", "labels"])
 def test_contrasts_are_learned(
     positives: str, rows: Any, make_bert: Callable[..., Any], make_student: Callable[..., Student], tmp_path: Path

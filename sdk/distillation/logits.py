@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from edgefold.distillation.masking import masked_mean
 from edgefold.errors import InputError
 
+IGNORED = -100
+"""The label that no loss and no metric looks at: of special tokens, of padding, of all that is not to be predicted."""
+
 
 def logits_loss(student: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
     """tau^2 * mean KL(softmax(teacher / tau) || softmax(student / tau)) (Hinton, Vinyals and Dean, 2015).

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import AutoModelForSpeechSeq2Seq
 
+from edgefold.distillation.logits import IGNORED
 from edgefold.errors import InputError
 from edgefold.preprocessors import open_feature_extractor
 from edgefold.recipe_data import SpeechData
@@ -20,7 +21,6 @@ from edgefold.tasks.sequence_to_sequence import written_ids
 from edgefold.tasks.task import Collate, Metric, Row, Splits, Task
 from edgefold.word_errors import word_error_rate
 
-IGNORED = -100
 EVALUATION_BATCH = 8
 
 

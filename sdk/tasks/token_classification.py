@@ -8,6 +8,7 @@ from torch import nn
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification
 
 from edgefold.distillation import logits_of
+from edgefold.distillation.logits import IGNORED
 from edgefold.errors import InputError
 from edgefold.recipe_data import TaggedData
 from edgefold.tagged_data import TaggedWords, check_tags, find_tag_names, read_tagged
@@ -15,9 +16,6 @@ from edgefold.tagged_spans import are_bio, span_f1
 from edgefold.tasks.batches import EncodedRows, run_over
 from edgefold.tasks.opening import check_label_count, known_labels, open_tokenizer, open_with_labels, teacher_opener
 from edgefold.tasks.task import Collate, Metric, Row, Splits, Task
-
-IGNORED = -100
-"""The label of pieces that no loss and no metric looks at: the later pieces of a word, special tokens, padding."""
 
 
 class TaggedRows(EncodedRows):
