@@ -28,6 +28,7 @@ from edgefold.exporters.flat_gathers import flatten_mask_gathers
 from edgefold.exporters.fused_attention import ATTENTION_OPSET, fuse_attention
 from edgefold.exporters.graph_names import name_dimensions
 from edgefold.exporters.graph_saving import SINGLE_FILE_BYTES, read_specs, save_graph
+from edgefold.exporters.grouped_products import translations
 from edgefold.exporters.half_precision import halve_model
 from edgefold.exporters.older_opsets import lower_opset
 from edgefold.exporters.optimum_layout import write_optimum_layout
@@ -205,7 +206,14 @@ def _convert(model: nn.Module, examples: Batch, axes: DynamicAxes, opset: int) -
 
 def _convert_module(model: nn.Module, examples: Batch, shapes: Any, opset: int) -> onnx_ir.Model:
     program = torch.onnx.export(
-        model, (), kwargs=dict(examples), dynamic_shapes=shapes, opset_version=opset, dynamo=True, verbose=False
+        model,
+        (),
+        kwargs=dict(examples),
+        dynamic_shapes=shapes,
+        opset_version=opset,
+        custom_translation_table=translations(model),
+        dynamo=True,
+        verbose=False,
     )
     assert program is not None
     _name_outputs(program.model)

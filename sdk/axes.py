@@ -152,8 +152,12 @@ class AxisSpaces:
 
     # --- products ------------------------------------------------------------
 
-    def reshape(self, axes: list[Axis], shape: list[int], where: str) -> list[Axis]:
-        """The axes of a row-major reshape: products are merged and split, and refined where a cut falls inside."""
+    def reshape(self, axes: list[Axis], shape: list[int], where: str, *, has_heads: bool = True) -> list[Axis]:
+        """The axes of a row-major reshape: products are merged and split, and refined where a cut falls inside.
+
+        Args:
+            has_heads: whether the leading factor of an axis that is split are heads.
+        """
         pending = [atom for axis in axes for atom in self.leaves(axis)]
         result: list[Axis] = []
         for index, size in enumerate(shape):
@@ -162,7 +166,7 @@ class AxisSpaces:
                 atom = self.find(pending.pop(0))
                 room = size // self.size(tuple(taken))
                 if self._space[atom].size > room and self._space[atom].size % room == 0 and room > 1:
-                    pair = self._split(atom, room, where)
+                    pair = self._split(atom, room, where, has_heads)
                     if pair is not None:
                         atom, rest = pair
                         pending.insert(0, rest)
@@ -174,7 +178,7 @@ class AxisSpaces:
             result.append(tuple(taken))
         return result
 
-    def _split(self, atom: int, leading: int, where: str) -> tuple[int, int] | None:
+    def _split(self, atom: int, leading: int, where: str, has_heads: bool) -> tuple[int, int] | None:
         """Refine an atom of size n into (leading, n / leading); None for a sum whose parts do not split so."""
         trailing = self._space[atom].size // leading
         parts = self._space[atom].parts
@@ -184,13 +188,13 @@ class AxisSpaces:
                 return None
             heads = []
             for part in parts:
-                head, rest = self.reshape([part], [self.size(part) // trailing, trailing], where)
+                head, rest = self.reshape([part], [self.size(part) // trailing, trailing], where, has_heads=has_heads)
                 self.unify(rest, (second,), where)
                 heads.append(head)
             self._space[first].parts = tuple(heads)
             self._space[atom].parts = None
         for leaf in self.atoms((first,)):
-            self._space[leaf].head = True
+            self._space[leaf].head |= has_heads
         self._refine(atom, (first, second))
         return first, second
 

@@ -15,6 +15,7 @@ from edgefold.axis_tracer import Axes, AxisTracer, all_sizes, place, sizes
 from edgefold.elementwise_rules import (
     add,
     constant,
+    copied,
     divide,
     filled,
     masked_fill,
@@ -24,6 +25,7 @@ from edgefold.elementwise_rules import (
     ordered,
     pointwise,
     reduction,
+    reduction_with_places,
     same,
     softmax,
     unknown,
@@ -40,6 +42,7 @@ from edgefold.norm_rules import (
 )
 from edgefold.product_rules import addmm, attention, bilinear, convolution, einsum, linear, matmul, pooling
 from edgefold.recurrent_rules import recurrent
+from edgefold.routing_rules import argsort, counts, grouped_product, sort, top
 from edgefold.shape_rules import (
     concatenate,
     embedding,
@@ -59,6 +62,7 @@ from edgefold.shape_rules import (
     reshape,
     reversed_axes,
     scatter,
+    scatter_at,
     select,
     split,
     squeeze,
@@ -91,7 +95,7 @@ def visit(tracer: AxisTracer, node: Node) -> None:
 
 def find_rule(node: Node) -> Rule:
     """The table's rule; element by element where torch says so; else `unknown`."""
-    rule = RULES.get(node.target)
+    rule = RULES.get(node.target) or NAMED.get(str(node.target))
     if rule is None:
         tags = getattr(node.target, "tags", ())
         rule = pointwise if torch.Tag.pointwise in tags else unknown
@@ -118,6 +122,11 @@ _GROUPS: dict[Rule, tuple[Any, ...]] = {
     matmul: (aten.matmul.default, aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default),
     einsum: (aten.einsum.default,),
     attention: (aten.scaled_dot_product_attention.default,),
+    grouped_product: (aten._grouped_mm.default,),
+    top: (aten.topk.default,),
+    sort: (aten.sort.default, aten.sort.stable),
+    argsort: (aten.argsort.default, aten.argsort.stable),
+    counts: (aten.histc.default,),
     convolution: (
         aten.conv1d.default,
         aten.conv2d.default,
@@ -162,6 +171,13 @@ _GROUPS: dict[Rule, tuple[Any, ...]] = {
     index: (aten.index.Tensor,),
     index_select: (aten.index_select.default,),
     gather: (aten.gather.default,),
+    scatter_at: (
+        aten.scatter.value,
+        aten.scatter.src,
+        aten.scatter_.value,
+        aten.scatter_.src,
+        aten.scatter_add.default,
+    ),
     index_put: (aten.index_put.default, aten.index_put_.default),
     scatter: (aten.slice_scatter.default, aten.select_scatter.default),
     reduction: (
@@ -178,7 +194,10 @@ _GROUPS: dict[Rule, tuple[Any, ...]] = {
         aten.var.correction,
         aten.std.correction,
         aten.argmax.default,
+        aten.argmin.default,
     ),
+    reduction_with_places: (aten.max.dim, aten.min.dim),
+    copied: (aten.copy_.default,),
     norm_reduction: (aten.linalg_vector_norm.default, aten.norm.ScalarOpt_dim),
     softmax: (aten.softmax.int, aten.log_softmax.int, aten._softmax.default, aten._log_softmax.default),
     ordered: (aten.cumsum.default, aten.flip.default, aten.roll.default, aten.triu.default, aten.tril.default),
@@ -261,6 +280,7 @@ _GROUPS: dict[Rule, tuple[Any, ...]] = {
         aten.new_ones.default,
         aten.new_zeros.default,
         aten.new_full.default,
+        aten.new_empty.default,
         aten.scalar_tensor.default,
     ),
     constant: (
@@ -281,6 +301,7 @@ _GROUPS: dict[Rule, tuple[Any, ...]] = {
         aten.prelu.default,
         aten.ones_like.default,
         aten.full_like.default,
+        aten.empty_like.default,
         aten.relu6.default,
         aten.gelu.default,
         aten.silu.default,
@@ -308,3 +329,5 @@ _GROUPS: dict[Rule, tuple[Any, ...]] = {
 }
 """Rule -> the operators it holds for."""
 RULES: dict[Any, Rule] = {target: rule for rule, targets in _GROUPS.items() for target in targets}
+NAMED: dict[str, Rule] = {"transformers.grouped_mm_fallback.default": grouped_product}
+"""Rules for operators of other libraries, which exist only once these are imported."""

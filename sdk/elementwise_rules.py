@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from edgefold.axis_tracer import Axes, AxisTracer, argument, broadcast, pad_axes, place, sizes
+from edgefold.axis_tracer import Axes, AxisTracer, all_sizes, argument, broadcast, pad_axes, place, sizes
 
 aten = torch.ops.aten
 
@@ -63,6 +63,17 @@ def same(tracer: AxisTracer, node: Node) -> Axes:
     return list(tracer.of(node.args[0]))
 
 
+def copied(tracer: AxisTracer, node: Node) -> Axes:
+    """x.copy_(source): the coordinates of x, of which some are written through views, are those of the source."""
+    x = tracer.of(node.args[0])
+    for axis, source in zip(x, pad_axes(tracer.of(node.args[1]), len(x)), strict=True):
+        if source != ():
+            tracer.spaces.unify(axis, source, place(node))
+        else:
+            tracer.spaces.mark_nonlinear(axis)
+    return list(x)
+
+
 def nothing(tracer: AxisTracer, node: Node) -> None:
     """Not a tensor, or nobody reads it."""
 
@@ -94,13 +105,23 @@ def unknown(tracer: AxisTracer, node: Node) -> Axes:
 
 def reduction(tracer: AxisTracer, node: Node) -> Axes:
     """sum, mean, amax, ... over some axes: they do not depend on the order of the coordinates."""
+    return _reduced(tracer, node, len(sizes(node)))
+
+
+def reduction_with_places(tracer: AxisTracer, node: Node) -> None:
+    """max(x, dim), min(x, dim) -> values and where they stand."""
+    axes = _reduced(tracer, node, len(all_sizes(node)[0]))
+    tracer.tuples[node] = [axes, list(axes)]
+
+
+def _reduced(tracer: AxisTracer, node: Node, rank: int) -> Axes:
+    """The axes that are left, and those of size 1 that stand for the others where the rank stays."""
     x = tracer.of(node.args[0])
     dims = argument(node, 1, "dim")
     chosen = range(len(x)) if dims is None or dims == [] else [dims] if isinstance(dims, int) else dims
     reduced = {dim % len(x) for dim in chosen} if x else set()
     _mark(tracer, node, [x[dim] for dim in reduced])
-    keep = len(sizes(node)) == len(x)
-    return [() if i in reduced else axis for i, axis in enumerate(x) if keep or i not in reduced]
+    return [() if i in reduced else axis for i, axis in enumerate(x) if rank == len(x) or i not in reduced]
 
 
 def norm_reduction(tracer: AxisTracer, node: Node) -> Axes:

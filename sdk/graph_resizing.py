@@ -163,7 +163,8 @@ def _slice(node: Node, sizes: _Sizes) -> None:
     if not sizes.operand(0):
         return
     axis = sizes.operand(0)[int(argument(node, 1, "dim", 0)) % len(sizes.operand(0))]
-    for index in (2, 3):
+    begins_in_turn = argument(node, 4, "step", 1) != 1  # a start that says whose turn it is, not where a piece begins
+    for index in (3,) if begins_in_turn else (2, 3):
         place = node.args[index] if len(node.args) > index else None
         if isinstance(place, int) and 0 <= place <= axis_size(axis):
             node.update_arg(index, sizes.offset(axis, place))
@@ -217,6 +218,7 @@ REWRITES: dict[Any, Callable[[Node, _Sizes], None]] = {
             aten.new_zeros.default,
             aten.new_ones.default,
             aten.new_full.default,
+            aten.new_empty.default,
         ),
         _shape_at(1),
     ),

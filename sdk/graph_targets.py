@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
     **{f"math.{name}": getattr(math, name) for name in ("ceil", "floor", "trunc", "sqrt")},
     **{f"torch.{name}": getattr(torch, name) for name in ("sym_float", "sym_int", "sym_max", "sym_min", "sym_not")},
 }
+OTHER_LIBRARIES = {"transformers.grouped_mm_fallback.default": "transformers.integrations.moe"}
+"""Operators without side effects of libraries other than torch, by qualified name -> the module that registers them."""
 
 
 def target_name(target: object) -> str:
@@ -31,7 +34,7 @@ def target_name(target: object) -> str:
     Raises:
         InputError: it is neither an aten operator nor arithmetic of sizes.
     """
-    if isinstance(target, torch._ops.OpOverload) and target.namespace == "aten":
+    if isinstance(target, torch._ops.OpOverload) and (target.namespace == "aten" or str(target) in OTHER_LIBRARIES):
         name = str(target)
         find_target(name)
         return name
@@ -53,8 +56,12 @@ def find_target(name: object) -> Callable[..., Any]:
     if isinstance(name, str) and name in ARITHMETIC:
         return ARITHMETIC[name]
     parts = name.split(".") if isinstance(name, str) else []
-    if len(parts) == 3 and parts[0] == "aten" and all(part.isidentifier() for part in parts):
-        packet = getattr(torch.ops.aten, parts[1], None) if parts[1] not in REFUSED_OPERATORS else None
+    if isinstance(name, str) and name in OTHER_LIBRARIES:
+        import_module(OTHER_LIBRARIES[name])
+    elif len(parts) != 3 or parts[0] != "aten" or parts[1] in REFUSED_OPERATORS:
+        parts = []
+    if parts and all(part.isidentifier() for part in parts):
+        packet = getattr(getattr(torch.ops, parts[0]), parts[1], None)
         overload = getattr(packet, parts[2], None)
         if isinstance(overload, torch._ops.OpOverload):
             return overload

@@ -98,13 +98,17 @@ def repeat_interleave(tracer: AxisTracer, node: Node) -> Axes:
 
 
 def take(tracer: AxisTracer, node: Node) -> Axes:
-    """slice(x, dim, start, end, step): a piece of the axis, unless all of it is taken."""
+    """slice(x, dim, start, end, step): a piece of the axis, unless all of it is taken, or every step-th coordinate."""
     x = list(tracer.of(node.args[0]))
     dim = int(argument(node, 1, "dim", 0)) % len(x)
     whole, kept = sizes(node.args[0])[dim], sizes(node)[dim]
     if kept == whole:
         return x
     start, step = argument(node, 2, "start", 0) or 0, argument(node, 4, "step", 1)
+    if isinstance(start, int) and isinstance(step, int) and step > 1 and 0 <= start < step and kept * step == whole:
+        x[dim], by_turns = tracer.spaces.reshape([x[dim]], [kept, step], place(node), has_heads=False)
+        tracer.spaces.mark_fixed(by_turns, f"taken by turns by {place(node)}")
+        return x
     if not isinstance(start, int) or step != 1 or not isinstance(argument(node, 3, "end", whole), int | type(None)):
         x[dim] = _piece_of_unknown_place(tracer, node, x[dim], kept)
         return x
@@ -265,6 +269,19 @@ def gather(tracer: AxisTracer, node: Node) -> Axes:
         if i != dim:
             tracer.spaces.unify(axis, by, place(node))
     return ids
+
+
+def scatter_at(tracer: AxisTracer, node: Node) -> Axes:
+    """scatter(x, dim, ids, values): along the other axes ids, values and x carry the same coordinates."""
+    x = tracer.of(node.args[0])
+    dim = int(node.args[1]) % len(x)  # type: ignore[arg-type]
+    tracer.spaces.mark_fixed(x[dim], f"written in part by {place(node)}")
+    for operand in node.args[2:4]:
+        for i, (axis, by) in enumerate(zip(x, tracer.of(operand), strict=False)):
+            if i != dim:
+                tracer.spaces.unify(axis, by, place(node))
+                tracer.spaces.mark_nonlinear(axis)
+    return list(x)
 
 
 def index_put(tracer: AxisTracer, node: Node) -> Axes:

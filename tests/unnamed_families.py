@@ -226,6 +226,47 @@ FAMILIES = {
             "decoder_sparse_step": 1,
         },
     ),
+    "qwen2_moe": Family(
+        "Qwen2MoeForCausalLM",
+        "text",
+        {
+            **DECODER,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 20,
+            "shared_expert_intermediate_size": 28,
+            "decoder_sparse_step": 1,
+        },
+    ),
+    "olmoe": Family("OlmoeForCausalLM", "text", {**DECODER, "num_experts": 4, "num_experts_per_tok": 2}),
+    "granitemoe": Family(
+        "GraniteMoeForCausalLM", "text", {**DECODER, "num_local_experts": 4, "num_experts_per_tok": 2}
+    ),
+    "gpt_oss": Family(
+        "GptOssForCausalLM",
+        "text",
+        {**DECODER, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 4},
+    ),
+    "deepseek_v3": Family(
+        "DeepseekV3ForCausalLM",
+        "text",
+        {
+            **DECODER,
+            "num_key_value_heads": 6,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "n_group": 2,
+            "topk_group": 1,
+            "moe_intermediate_size": 20,
+            "n_shared_experts": 1,
+            "first_k_dense_replace": 1,
+            "kv_lora_rank": 12,
+            "q_lora_rank": 16,
+            "qk_rope_head_dim": 4,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 8,
+        },
+    ),
     "mamba": Family(
         "MambaForCausalLM",
         "ids",
