@@ -5,7 +5,9 @@ What comes out is a plain GraphModule of torch's own operators with the teacher'
 evaluation mode computes: dropout is off in it and running statistics stay.
 """
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
+from math import gcd
 from operator import attrgetter
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch.fx import Graph, GraphModule, Node
 from edgefold.axis_tracer import argument
 from edgefold.dimensions import DimensionGraph
 from edgefold.layouts import AxisLayout, Layout, axis_size, leading_size, resized_layout, resized_shape
+from edgefold.unread_operators import unread_values
 
 aten = torch.ops.aten
 
@@ -32,10 +35,12 @@ def resize_graph(graph: DimensionGraph, sizes: Mapping[str, int]) -> GraphModule
 
 
 def _copied(graph: Graph) -> tuple[Graph, dict[Node, Node]]:
-    """A copy that is called as the original is, and which node became which."""
+    """A copy that is called as the original is, without what nobody reads, and which node became which."""
     copied, copies = Graph(), dict[Node, Node]()
+    unread = unread_values(graph)
     for node in graph.nodes:
-        copies[node] = copied.node_copy(node, copies.__getitem__)
+        if node not in unread:
+            copies[node] = copied.node_copy(node, copies.__getitem__)
     copied._codegen = graph._codegen
     return copied, copies
 
@@ -126,14 +131,27 @@ class _Sizes:
 
 
 def _shape_at(index: int) -> Callable[[Node, _Sizes], None]:
-    """The shape argument of view, expand, zeros, ...: one literal for each output axis."""
+    """The shape argument of view, expand, zeros, ...: one literal for each output axis, or arithmetic of sizes."""
 
     def rewrite(node: Node, sizes: _Sizes) -> None:
         shape = list(node.args[index])  # type: ignore[arg-type]
-        if len(shape) == len(sizes.output):
-            node.update_arg(index, sizes.literals(shape, sizes.output))
+        if len(shape) != len(sizes.output):
+            return
+        shape = sizes.literals(shape, sizes.output)
+        for i, (size, axis) in enumerate(zip(shape, sizes.output, strict=True)):
+            if isinstance(size, Node) and sizes.new(axis) != axis_size(axis):
+                shape[i] = _scaled(node, size, sizes.new(axis), axis_size(axis))
+        node.update_arg(index, shape)
 
     return rewrite
+
+
+def _scaled(node: Node, size: Node, new: int, old: int) -> Node:
+    """A size of which one factor is that of the batch, as in batch * heads, times new / old."""
+    shared = gcd(new, old)
+    with node.graph.inserting_before(node):
+        product = node.graph.call_function(operator.mul, (size, new // shared))
+        return node.graph.call_function(operator.floordiv, (product, old // shared))
 
 
 def _normalized_shape(node: Node, sizes: _Sizes) -> None:

@@ -63,6 +63,7 @@ KINDS = {
     "literals": {"hidden": "linear", "heads": "heads"},
     "gated": {"units": "permutation", "vocab": "fixed"},
     "relative": {"hidden": "linear", "linear": "linear", "vocab": "fixed"},
+    "pooled": {"hidden": "linear", "heads": "heads", "head_dim": "permutation", "ffn": "permutation"},
 }
 """Family -> for some families of its dimensions the kind that each of them has."""
 
@@ -142,6 +143,8 @@ DEAD = [
     ("unet", "channels.5", {"leave.weight": 1}),
     ("recommender", "units.1", {"second.weight": 1}),
     ("experts", "units.1", {"down": 1}),
+    ("pooled", "heads.1", {"encoder.layers.1.self_attn.out_proj.weight": 1}),
+    ("pooled", "heads.2", {"pooling.out_proj.weight": 1}),
     ("tagger", "units.0", {"lstm.weight_hh_l0": 1, "lstm.weight_hh_l0_reverse": 1, "lstm.weight_ih_l1": 1}),
 ]
 
