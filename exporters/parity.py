@@ -14,28 +14,30 @@ from edgefold.errors import GateError, InputError
 from edgefold.exporters.mapped_graphs import map_floats
 
 Batch = Mapping[str, Tensor]
+SMALLEST_UNIT = 1e-3
+"""A smaller output is compared as if it were this large: rounding is not in proportion to what cancels out."""
 MAPPED_BYTES = 2**26
 """From this size on a file is mapped: as it reads one, ONNX Runtime holds every weight twice."""
 FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
 
 
 def check_parity(model: nn.Module, path: Path, batches: Iterable[Batch], tolerance: float) -> float:
-    """The largest absolute difference between torch and ONNX Runtime.
+    """The largest difference between torch and ONNX Runtime, in units of the largest output.
 
     Raises:
         GateError: it is above `tolerance`, or not a number.
     """
-    error = largest_error(model, path, batches)
+    error = largest_error(model, path, batches, in_units=True)
     if not error <= tolerance:
         raise GateError(
-            f"The exported graph differs from torch by up to {error:.2e}, more than {tolerance:.0e}; nothing was "
-            "written. Check forward for values computed from example shapes."
+            f"The exported graph differs from torch by up to {error:.2e} of the largest output, more than "
+            f"{tolerance:.0e}; nothing was written. Check forward for values computed from example shapes."
         )
     return error
 
 
 def check_half(model: nn.Module, path: Path, batches: Iterable[Batch], tolerance: float) -> float:
-    """The largest difference of an fp16 graph from torch, in units of the largest output where that is above 1.
+    """The largest difference of an fp16 graph from torch, in units of the largest output.
 
     Raises:
         GateError: it is above `tolerance`, or not a number.
@@ -53,7 +55,7 @@ def largest_error(model: nn.Module, path: Path, batches: Iterable[Batch], in_uni
     """The largest absolute difference between ONNX Runtime and torch over all outputs and batches.
 
     Args:
-        in_units: of the largest value of that output, where that is above 1.
+        in_units: of the largest value of that output, where that is above `SMALLEST_UNIT`.
 
     Raises:
         InputError: what torch computes is not finite, so that nothing could be compared.
@@ -73,7 +75,7 @@ def largest_error(model: nn.Module, path: Path, batches: Iterable[Batch], in_uni
         if len(found) != len(expected):
             raise GateError(f"The exported graph has {len(found)} outputs where torch has {len(expected)}.")
         for a, b in zip(found, expected, strict=True):
-            unit = max(1.0, float(np.abs(b).max(initial=0.0))) if in_units else 1.0
+            unit = max(SMALLEST_UNIT, float(np.abs(b).max(initial=0.0))) if in_units else 1.0
             worst = max(worst, _difference(a, b) / unit)
     return worst
 

@@ -262,9 +262,28 @@ class Baked(Bag):
 
 
 def test_a_graph_that_depends_on_the_example_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(GateError, match=r"differs from torch by up to .* more than 1e-04; nothing was written"):
+    with pytest.raises(
+        GateError, match=r"differs from torch by up to .* of the largest output, more than 1e-04; nothing"
+    ):
         export_onnx(Frozen(), ids_and_mask(), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1e6])
+def test_errors_count_in_units_of_the_largest_output(scale: float, tmp_path: Path) -> None:
+    """A millimetre in a kilometre is rounding, and as much of a centimetre is none."""
+
+    class Scaled(Bag):
+        def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+            return scale * super().forward(ids, mask)
+
+    class ScaledAndShifted(Scaled):
+        def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+            return super().forward(ids, mask) * (1.001 if torch.compiler.is_compiling() else 1.0)
+
+    assert export_onnx(Scaled(), ids_and_mask(), tmp_path / "out").lineage["parity"]["fp32"] < 1e-5
+    with pytest.raises(GateError, match="differs from torch by up to"):
+        export_onnx(ScaledAndShifted(), ids_and_mask(), tmp_path / "other")
 
 
 def test_a_graph_that_fails_at_other_sizes_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
