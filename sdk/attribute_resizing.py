@@ -129,13 +129,16 @@ def _without_needless(
 
 
 def _same_function(a: nn.Module, b: nn.Module, inputs: Mapping[str, Tensor]) -> bool:
-    """Whether two modules give the same outputs under the same random weights."""
+    """Whether two modules give the same outputs under the same random weights, by which no activation runs away."""
     outputs = []
     for module in (copy.deepcopy(a), copy.deepcopy(b)):
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in module.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+                fan_in = parameter.numel() // max(1, len(parameter)) if parameter.dim() > 1 else 1
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / max(1, fan_in) ** 0.5)
+            for buffer in module.buffers():  # no variance of zero
+                buffer.copy_(torch.ones_like(buffer) if buffer.is_floating_point() else buffer)
             outputs.append(tree_leaves(module(**inputs)))
     tensors = [[leaf for leaf in leaves if isinstance(leaf, Tensor)] for leaves in outputs]
     return all(x.shape == y.shape and torch.equal(x, y) for x, y in zip(*tensors, strict=True))

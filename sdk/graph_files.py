@@ -2,6 +2,7 @@
 
 import copy
 import keyword
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,8 @@ from edgefold.graph_values import decode_value, encode_value
 
 DROPPED = ("aten._assert_tensor_metadata.default",)
 """Checks of the trace itself, that hold by construction."""
+NAME = re.compile(r"[\w:/+ -]+")
+"""What a part of a tensor's name may be: torch allows all but dots, and within quotes this is harmless."""
 
 
 def trace_plain(plain: nn.Module, inputs: Mapping[str, Tensor]) -> GraphModule:
@@ -87,7 +90,7 @@ def build_graph(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
         except (KeyError, TypeError) as error:
             raise InputError(f"The graph file has a malformed node {str(entry)[:80]} ({error}).") from None
     attributes = {name: owned.get(id(tensor), tensor) for name, tensor in tensors.items()}
-    module = GraphModule({_identifier(name): value for name, value in attributes.items()}, graph, "GraphModule")
+    module = GraphModule({_attribute(name): value for name, value in attributes.items()}, graph, "GraphModule")
     return module.eval()
 
 
@@ -96,8 +99,10 @@ def _add_node(graph: Graph, nodes: dict[str, Node], entry: Mapping[str, Any]) ->
         graph.output(decode_value(entry["args"], nodes))
         return
     name, op = _identifier(entry["name"]), entry["op"]
-    if op in ("placeholder", "get_attr"):
+    if op == "placeholder":
         node = graph.create_node(op, _identifier(entry["target"]), name=name)
+    elif op == "get_attr":
+        node = graph.create_node(op, _attribute(entry["target"]), name=name)
     else:
         arguments = tuple(decode_value(entry["args"], nodes))
         keywords = {_identifier(key): value for key, value in decode_value(entry["kwargs"], nodes).items()}
@@ -106,15 +111,30 @@ def _add_node(graph: Graph, nodes: dict[str, Node], entry: Mapping[str, Any]) ->
 
 
 def _identifier(name: object) -> str:
-    """A name that may stand in the code that torch.fx writes for a graph: nothing but dotted identifiers and numbers.
+    """A name that may stand in the code that torch.fx writes for a graph.
 
     Raises:
-        InputError: anything else.
+        InputError: it is no identifier, or a word of Python's.
+    """
+    if isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name):
+        return name
+    raise _no_name(name)
+
+
+def _attribute(name: object) -> str:
+    """A dotted name of a tensor, each part of which torch.fx writes as it is if it is an identifier, else in quotes.
+
+    Raises:
+        InputError: a part holds what could end the quotes, or is a word of Python's.
     """
     parts = name.split(".") if isinstance(name, str) else [""]
-    if all(part.isidentifier() or part.isdecimal() for part in parts) and not any(map(keyword.iskeyword, parts)):
+    if all(NAME.fullmatch(part) and not keyword.iskeyword(part) for part in parts):
         return str(name)
-    raise InputError(f"The graph file has the name {str(name)[:80]!r}, which is none of a module; make it again.")
+    raise _no_name(name)
+
+
+def _no_name(name: object) -> InputError:
+    return InputError(f"The graph file has the name {str(name)[:80]!r}, which is none of a module; make it again.")
 
 
 def _tensor(module: GraphModule, target: str) -> Tensor:

@@ -100,6 +100,25 @@ def test_a_target_that_is_not_on_the_list_is_refused(target: Any) -> None:
         build_graph(description, tensors)
 
 
+def test_modules_may_have_names_that_python_could_not_write() -> None:
+    """As torchvision's RegNet has: block1-0."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(), torch.randn(3, 4)
+    model.add_module("block1-0", nn.Linear(4, 4))
+    model.add_module("a/b: c", nn.Linear(4, 2))
+    rebuilt = build_graph(*describe_graph(trace_plain(model, {"input": x})))
+    assert rebuilt.state_dict().keys() == model.state_dict().keys()
+    torch.testing.assert_close(rebuilt(input=x), model(x))
+
+
+@pytest.mark.parametrize("target", ['block", "', "block\\", "class.weight", "block.", "a)\nimport os"])
+def test_names_that_end_their_quotes_are_refused(target: str) -> None:
+    description, tensors = linear()
+    next(node for node in description["nodes"] if node["op"] == "get_attr")["target"] = target
+    with pytest.raises(InputError, match="which is none of a module"):
+        build_graph(description, tensors)
+
+
 @pytest.mark.parametrize("field", ["name", "target"])
 @pytest.mark.parametrize("op", ["placeholder", "get_attr"])
 def test_names_that_could_be_code_are_refused(op: str, field: str) -> None:
