@@ -14,8 +14,8 @@ from edgefold.errors import InputError
 from edgefold.exporters.cpu_graph import keep_layer_norms_apart
 from edgefold.exporters.flat_gathers import flatten_mask_gathers
 from edgefold.exporters.graph_names import Axes, name_ends
-from edgefold.exporters.preparation import quiet
 from edgefold.exporters.transposed_weights import store_transposed
+from edgefold.quiet_tracing import quiet
 
 
 @dataclass(frozen=True)

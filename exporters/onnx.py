@@ -34,7 +34,7 @@ from edgefold.exporters.older_opsets import lower_opset
 from edgefold.exporters.optimum_layout import write_optimum_layout
 from edgefold.exporters.parity import check_half, check_parity, largest_error
 from edgefold.exporters.precisions import BITS, check_precision
-from edgefold.exporters.preparation import check_exportable, prepared, quiet, zero_shares
+from edgefold.exporters.preparation import check_exportable, prepared, zero_shares
 from edgefold.exporters.quantization import Quantization, check_quantization, quantize_model
 from edgefold.exporters.targets import TORCH_OPSET, choose_opset
 from edgefold.exporters.transposed_weights import store_transposed
@@ -42,6 +42,7 @@ from edgefold.exporters.weight_quantization import quantize_weights
 from edgefold.key_value_caches import caches_off
 from edgefold.mask_steps import NM
 from edgefold.mask_targets import find_masked
+from edgefold.quiet_tracing import quiet
 from edgefold.sparsity_checks import check_nm
 from edgefold.staging import check_output_folder, staged_folder
 

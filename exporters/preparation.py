@@ -1,9 +1,7 @@
-"""A model as exporters want it: folded, float32 on the CPU, in evaluation mode, with eager attention, quietly."""
+"""A model as exporters want it: folded, float32 on the CPU, in evaluation mode, with eager attention."""
 
-import io
-import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,7 +10,6 @@ from torch import nn
 from edgefold.errors import InputError
 
 Attention = str | dict[str, Any] | None
-LOGGERS = ("torch.onnx", "onnxscript", "torch.export", "transformers.exporters", "onnx_ir")
 
 
 def check_exportable(model: nn.Module) -> None:
@@ -68,18 +65,3 @@ def _attention_of(config: Any) -> Attention:
     within = {name: getattr(config, name, None) for name in getattr(config, "sub_configs", ())}
     parts = {name: _attention_of(part) for name, part in within.items() if part is not None}
     return {"": own, **parts} if own and parts else own
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the exporters' own log lines below errors, and without what they print."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -226,6 +226,7 @@ _GROUPS: dict[Rule, tuple[Any, ...]] = {
         aten.type_as.default,
         aten._to_copy.default,
         aten.zeros_like.default,
+        aten.zero_.default,
     ),
     reshape: (
         aten.view.default,
@@ -301,6 +302,8 @@ _GROUPS: dict[Rule, tuple[Any, ...]] = {
         aten.prelu.default,
         aten.ones_like.default,
         aten.full_like.default,
+        aten.fill_.Scalar,
+        aten.fill.Scalar,
         aten.empty_like.default,
         aten.relu6.default,
         aten.gelu.default,

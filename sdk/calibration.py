@@ -182,12 +182,19 @@ def run_batches(
         if missing:
             raise InputError(
                 f"A calibration batch lacks {', '.join(missing)}; it has {', '.join(batch) or 'nothing'}, and "
-                "the model "
-                f"was traced with {', '.join(names)}."
+                f"the model was traced with {', '.join(names)}."
             )
-        with torch.no_grad():
-            observer = _Observer(module, batch, observe, rest)
-            observer.run(*(batch[name] for name in names), enable_io_processing=False)
+        observer = _Observer(module, batch, observe, rest)
+        try:
+            with torch.no_grad():
+                observer.run(*(batch[name] for name in names), enable_io_processing=False)
+        except RuntimeError as error:  # torch's own, of operators
+            shapes = ", ".join(f"{name} {tuple(batch[name].shape)}" for name in names)
+            raise InputError(
+                f"A calibration batch ({shapes}) does not run through the traced model: "
+                f"{str(error).strip().splitlines()[0]}. Batches must be like the traced inputs, but for the number "
+                "of rows and their length."
+            ) from error
     if not seen:
         raise InputError("Calibration needs at least one batch; got none. Pass an iterable of dicts of tensors.")
 

@@ -23,6 +23,7 @@ from edgefold.key_value_caches import caches_off
 from edgefold.layouts import AxisLayout, Factor, Layout, axis_names, axis_size
 from edgefold.norm_rules import find_written_norms
 from edgefold.placement import device_of, placed
+from edgefold.quiet_tracing import quiet, raised_in
 from edgefold.unread_operators import unread_values
 
 ALLOWED = {
@@ -166,7 +167,7 @@ def _export(model: nn.Module, inputs: Mapping[str, Tensor]) -> GraphModule:
     model.eval()
     dynamic = {name: dict.fromkeys(range(min(value.dim(), 2)), Dim.AUTO) for name, value in inputs.items()}
     try:
-        with torch.no_grad(), caches_off(model), warnings.catch_warnings():
+        with torch.no_grad(), caches_off(model), warnings.catch_warnings(), quiet():
             warnings.simplefilter("ignore")
             examples = placed(inputs, device_of(model))
             program = export(model, (), examples, dynamic_shapes=dynamic, strict=False)
@@ -174,9 +175,9 @@ def _export(model: nn.Module, inputs: Mapping[str, Tensor]) -> GraphModule:
     except Exception as error:
         raise InputError(
             f"torch.export cannot trace {type(model).__name__} with inputs "
-            f"{ {name: tuple(value.shape) for name, value in inputs.items()} }: {str(error).strip().splitlines()[0]} "
-            "Check that the inputs are those of forward, with at least 2 rows, and that forward is free of "
-            "data-dependent Python branches."
+            f"{ {name: tuple(value.shape) for name, value in inputs.items()} }{raised_in(error)}: "
+            f"{str(error).strip().splitlines()[0]} Check that the inputs are those of forward, with at least 2 rows, "
+            "and that forward is free of data-dependent Python branches."
         ) from error
     finally:
         model.train(training)

@@ -116,7 +116,9 @@ class _Sizes:
             return self.new(axis) + place - axis_size(axis)
         first, rest = axis[0], axis[1:]
         width = axis_size(rest)
-        inner = place // width
+        inner, within = divmod(place, width)
+        if within:  # a cut through the middle of a row, which only a size that stays can have
+            return self.offset(axis, place - within) + within
         if first.parts:
             before = 0
             for part in first.parts:
