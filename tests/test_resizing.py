@@ -1,6 +1,7 @@
 """The smaller module: its configuration solved, its attributes patched, its layout proven by a new trace."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -105,3 +106,34 @@ def test_selected_heads_leave_the_residual_stream_as_wide_as_it_was() -> None:
     plain: Any = fold(build_student(teacher, Plan([Select("heads", 2)]), ids, [ids]))
     assert plain.bert.embeddings.word_embeddings.embedding_dim == 24
     assert plain.bert.encoder.layer[0].attention.self.query.out_features == 12
+
+
+def test_attributes_that_forward_does_not_read_are_not_traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deep chain of fresh batch norms, whose variances of zero would make every output NaN, and NaN is no NaN."""
+    from edgefold import attribute_resizing
+
+    class Block(nn.Module):
+        def __init__(self, width: int, out_channels: int) -> None:
+            super().__init__()
+            self.out_channels = out_channels
+            self.layer, self.norm = nn.Linear(width, out_channels), nn.BatchNorm1d(out_channels)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(self.norm(self.layer(x)))
+
+    traces = []
+
+    def count(*arguments: Any) -> Any:
+        traces.append(arguments)
+        return agreeing_trace(*arguments)
+
+    agreeing_trace = attribute_resizing.agreeing_trace
+    monkeypatch.setattr(attribute_resizing, "agreeing_trace", count)
+    widths = [6, *range(20, 60, 2)]
+    model = nn.Sequential(*(Block(*pair) for pair in pairwise(widths)), nn.Linear(58, 2)).eval()
+    inputs = {"input": torch.randn(4, 6)}
+    graph = trace(model, inputs)
+    sizes = {dimension.name: dimension.size // 2 for dimension in graph if dimension.kind != "fixed"}
+    resized = resize_module(model, graph, inputs, sizes)
+    assert [block.out_channels for block in list(resized.module)[:-1]] == [width // 2 for width in widths[1:]]  # type: ignore[arg-type]
+    assert len(traces) == 1
