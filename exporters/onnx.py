@@ -93,7 +93,8 @@ def export_onnx(
             from 1.24 on. 20 keeps it apart.
         dynamic_axes: name of each input -> axis -> name of its size, as in `{"audio": {0: "batch", 1: "samples"}}`;
             else the first axis is "batch", and the second of a matrix of whole numbers "sequence".
-        tolerance: largest difference between ONNX Runtime and torch in fp32, in units of the largest output.
+        tolerance: largest difference between ONNX Runtime and torch in fp32, in units of the largest output. If it is
+            above 0, four times what torch's own rounding makes of the model is allowed as well.
         half_tolerance: the same of fp16.
         single_file_bytes: more weights than this are written beside the graph, in `model.onnx_data`.
 

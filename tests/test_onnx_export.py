@@ -286,6 +286,31 @@ def test_errors_count_in_units_of_the_largest_output(scale: float, tmp_path: Pat
         export_onnx(ScaledAndShifted(), ids_and_mask(), tmp_path / "other")
 
 
+def test_a_model_that_makes_much_of_rounding_is_judged_by_its_own(tmp_path: Path) -> None:
+    """What is left when two orders of one sum cancel: torch in float32 is itself that far from float64."""
+
+    class Cancelling(Bag):
+        def __init__(self) -> None:
+            super().__init__()
+            generator = torch.Generator().manual_seed(0)
+            self.wide = nn.Parameter(torch.randn(3, 512, generator=generator))
+            self.back = nn.Parameter(torch.randn(512, 3, generator=generator))
+
+        def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+            h = super().forward(ids, mask) @ self.wide
+            return h @ self.back - (h[:, 200:] @ self.back[200:] + h[:, :200] @ self.back[:200])
+
+    class Wrong(Cancelling):
+        def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+            return super().forward(ids, mask) + (0.5 if torch.compiler.is_compiling() else 0.0)
+
+    path = tmp_path / "out"
+    parity = export_onnx(Cancelling(), ids_and_mask(), path).lineage["parity"]["fp32"]
+    assert parity > 1e-4
+    with pytest.raises(GateError, match="differs from torch by up to"):
+        export_onnx(Wrong(), ids_and_mask(), tmp_path / "other")
+
+
 def test_a_graph_that_fails_at_other_sizes_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(GateError, match=r"ONNX Runtime does not run .* at other sizes|differs from torch by up to inf"):
         export_onnx(Baked(), ids_and_mask(), tmp_path / "out")
