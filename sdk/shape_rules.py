@@ -14,6 +14,13 @@ def reshape(tracer: AxisTracer, node: Node) -> Axes:
     return tracer.spaces.reshape(tracer.of(node.args[0]), sizes(node), place(node))
 
 
+def reshape_like(tracer: AxisTracer, node: Node) -> Axes:
+    """view_as, reshape_as: the axes stay of one size with those of the other tensor."""
+    result = reshape(tracer, node)
+    tracer.unify_all(result, tracer.of(node.args[1]), place(node))
+    return result
+
+
 def permute(tracer: AxisTracer, node: Node) -> Axes:
     return _reorder(tracer, node, [int(dim) for dim in node.args[1]])  # type: ignore[arg-type,union-attr]
 

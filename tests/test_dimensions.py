@@ -181,3 +181,40 @@ def test_a_model_without_a_stream_that_may_be_projected_says_what_it_has_instead
     graph = trace(BertForMaskedLM(config), {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
     with pytest.raises(InputError, match=r"Most parameters share units\.0 \(permutation: Select or keep\).*tied"):
         graph.match("hidden")
+
+
+FOLLOWED = {
+    "reshape_as": (lambda h: h.flatten(0, 1).reshape_as(h), "linear"),
+    "zeroed in place": (lambda h: h + h.clone().zero_(), "linear"),
+    "every second place": (lambda h: torch.cat([h[:, ::2], h[:, 1::2]], 1), "linear"),
+    "copied into what is new": (lambda h: h.new_empty(h.shape).copy_(h), "permutation"),
+    "less its largest": (lambda h: h - h.max(-1, keepdim=True).values, "permutation"),
+    "over its variance": (lambda h: h / h.var(-1, keepdim=True), "permutation"),
+    "filled": (lambda h: h + torch.zeros_like(h).fill_(2.0), "permutation"),
+    "resampled": (
+        lambda h: (
+            nn.functional.interpolate(h.transpose(1, 2)[..., None], (4, 1), mode="bicubic", antialias=True)
+            .squeeze(-1)
+            .transpose(1, 2)
+        ),
+        "linear",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FOLLOWED)
+def test_what_happens_to_an_axis_on_the_way(case: str) -> None:
+    """x: (batch, 8, 4) -> (batch, 8, 6) -> ... -> (batch, ..., 2)."""
+    change, kind = FOLLOWED[case]
+
+    class Changed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.out = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(change(self.inner(x)))
+
+    graph = trace(Changed(), {"x": torch.randn(3, 8, 4)})
+    assert {d.kind for d in graph if d.size == 6} == {kind}
+    assert not [d.reason for d in graph if "no rule" in d.reason]
