@@ -15,7 +15,7 @@ DynamicAxes = dict[str, dict[int, str]]
 def find_dynamic_axes(inputs: Mapping[str, Tensor]) -> DynamicAxes:
     """The first axis of every input is "batch"; the second of a matrix of whole numbers (ids, masks) is "sequence".
 
-    So is that of whole numbers with as many rows and columns and more for each, such as the boxes of words.
+    So is that of what has as many rows and columns and more for each: boxes of words, vectors beside a mask.
 
     Raises:
         InputError: an input has no batch axis, or sizes under one name differ.
@@ -24,7 +24,8 @@ def find_dynamic_axes(inputs: Mapping[str, Tensor]) -> DynamicAxes:
     whole = {name: value for name, value in inputs.items() if not value.is_floating_point()}
     matrices = [value.shape for value in whole.values() if value.dim() == 2]
     for name, value in inputs.items():
-        is_tokens = name in whole and (value.dim() == 2 or value.shape[:2] in matrices)
+        is_beside_tokens = value.shape[:2] in matrices and (name in whole or value.dim() == 3)
+        is_tokens = (name in whole and value.dim() == 2) or is_beside_tokens
         axes[name] = {0: "batch", 1: "sequence"} if is_tokens else {0: "batch"}
     check_dynamic_axes(inputs, axes)
     return axes
@@ -49,7 +50,7 @@ def check_dynamic_axes(inputs: Mapping[str, Tensor], axes: DynamicAxes) -> None:
             if sizes.setdefault(label, value.shape[axis]) != value.shape[axis]:
                 raise InputError(
                     f"The inputs disagree on {label}: {name} has {value.shape[axis]}, one before it {sizes[label]}; "
-                    "give example inputs of one batch."
+                    "give example inputs of one batch, or say with dynamic_axes which sizes may change, by their names."
                 )
 
 

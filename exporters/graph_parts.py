@@ -15,7 +15,7 @@ from edgefold.exporters.cpu_graph import keep_layer_norms_apart
 from edgefold.exporters.flat_gathers import flatten_mask_gathers
 from edgefold.exporters.graph_names import Axes, name_ends
 from edgefold.exporters.transposed_weights import store_transposed
-from edgefold.quiet_tracing import quiet
+from edgefold.quiet_tracing import first_cause, quiet
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,7 @@ def convert_part(part: GraphPart, opset: int) -> onnx_ir.Model:
                 verbose=False,
             )
     except Exception as error:  # torch.export and the exporter each raise their own
-        raise InputError(
-            f"The {part.name} of this model cannot be exported to ONNX: {str(error).strip().splitlines()[0]}"
-        ) from error
+        raise InputError(f"The {part.name} of this model cannot be exported to ONNX: {first_cause(error)}") from error
     assert program is not None
     name_ends(program.model, tuple(part.inputs), part.outputs, part.axes)
     keep_layer_norms_apart(program.model)

@@ -42,7 +42,7 @@ from edgefold.exporters.weight_quantization import quantize_weights
 from edgefold.key_value_caches import caches_off
 from edgefold.mask_steps import NM
 from edgefold.mask_targets import find_masked
-from edgefold.quiet_tracing import quiet
+from edgefold.quiet_tracing import first_cause, quiet
 from edgefold.sparsity_checks import check_nm
 from edgefold.staging import check_output_folder, staged_folder
 
@@ -200,9 +200,7 @@ def _convert(model: nn.Module, examples: Batch, axes: DynamicAxes, opset: int) -
             elif attempts_left and BOUNDED in told and not is_longer:
                 shapes, is_longer = shared_dims(axes, LONGER), True
             else:
-                raise InputError(
-                    f"{type(model).__name__} cannot be exported to ONNX: {told.strip().splitlines()[0]}"
-                ) from error
+                raise InputError(f"{type(model).__name__} cannot be exported to ONNX: {first_cause(error)}") from error
     raise AssertionError("the loop returns or raises")
 
 

@@ -71,8 +71,7 @@ def largest_error(model: nn.Module, path: Path, batches: Iterable[Batch], in_uni
     session = open_graph(path)
     worst = 0.0
     for batch in batches:
-        with torch.no_grad():
-            expected = [value.numpy() for value in _tensors(model(**{k: v.clone() for k, v in batch.items()}))]
+        expected = _run_torch(model, batch)
         if not all(np.isfinite(value).all() for value in expected):
             raise InputError(
                 "The model itself gives NaN or infinity in torch on the example inputs; nothing was written. Check its "
@@ -125,6 +124,18 @@ def open_graph(path: Path) -> Any:
         )
     except Exception as error:  # onnxruntime's own classes share no base
         raise GateError(f"ONNX Runtime does not open the exported model: {str(error).splitlines()[0]}") from error
+
+
+def _run_torch(model: nn.Module, batch: Batch) -> list[NDArray[Any]]:
+    try:
+        with torch.no_grad():
+            return [value.numpy() for value in _tensors(model(**{k: v.clone() for k, v in batch.items()}))]
+    except (RuntimeError, IndexError, ValueError) as error:
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items())
+        raise GateError(
+            f"The model itself does not run in torch at other sizes than the example's ({shapes}): "
+            f"{str(error).strip().splitlines()[0]} Say with dynamic_axes which sizes may change."
+        ) from error
 
 
 def _run(session: Any, batch: Batch) -> list[NDArray[Any]]:

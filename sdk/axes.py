@@ -35,6 +35,8 @@ class AxisSpaces:
     def __init__(self) -> None:
         self._parent: list[int] = []
         self._space: dict[int, Space] = {}
+        self.only_sizes = False
+        """While it is true, axes are joined and nothing else is learned: for operators whose results nobody reads."""
 
     # --- what there is ------------------------------------------------------------
 
@@ -44,7 +46,7 @@ class AxisSpaces:
             return ()
         atom = len(self._parent)
         self._parent.append(atom)
-        self._space[atom] = Space(size, fixed=[fixed] if fixed else [])
+        self._space[atom] = Space(size, fixed=[fixed] if fixed and not self.only_sizes else [])
         return (atom,)
 
     def space(self, atom: int) -> Space:
@@ -89,10 +91,14 @@ class AxisSpaces:
     # --- what is learned of them ------------------------------------------------------------
 
     def mark_nonlinear(self, axis: Axis) -> None:
+        if self.only_sizes:
+            return
         for atom in self.atoms(axis):
             self._space[atom].nonlinear = True
 
     def mark_fixed(self, axis: Axis, reason: str) -> None:
+        if self.only_sizes:
+            return
         for atom in self.atoms(axis):
             reasons = self._space[atom].fixed
             if reason not in reasons:
@@ -211,6 +217,8 @@ class AxisSpaces:
 
     def cut(self, axis: Axis, sizes: Sequence[int], where: str) -> list[Axis]:
         """The axis as successive pieces of the given sizes; fixed where they cut through a product."""
+        if self.only_sizes:
+            return [self.new(size) for size in sizes]
         bounds = [0]
         for size in filter(None, sizes):
             bounds.append(bounds[-1] + size)

@@ -18,6 +18,7 @@ from edgefold.elementwise_rules import (
     copied,
     divide,
     filled,
+    gated_half,
     masked_fill,
     multiply,
     norm_reduction,
@@ -41,7 +42,7 @@ from edgefold.norm_rules import (
     written_norm_end,
 )
 from edgefold.product_rules import addmm, attention, bilinear, convolution, einsum, linear, matmul, pooling
-from edgefold.recurrent_rules import recurrent
+from edgefold.recurrent_rules import recurrent, recurrent_cell
 from edgefold.routing_rules import argsort, counts, grouped_product, sort, top
 from edgefold.shape_rules import (
     concatenate,
@@ -50,6 +51,7 @@ from edgefold.shape_rules import (
     expand,
     gather,
     index,
+    index_add,
     index_put,
     index_select,
     item,
@@ -72,6 +74,14 @@ from edgefold.shape_rules import (
     transpose,
     unbind,
     unsqueeze,
+)
+from edgefold.window_rules import (
+    channel_shuffle,
+    columns,
+    image_of_columns,
+    pixel_shuffle,
+    pixel_unshuffle,
+    windows,
 )
 
 Rule = Callable[[AxisTracer, Node], "Axes | None"]
@@ -165,6 +175,18 @@ _GROUPS: dict[Rule, tuple[Any, ...]] = {
         aten.upsample_bilinear2d.default,
     ),
     recurrent: (aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input),
+    recurrent_cell: (
+        aten.lstm_cell.default,
+        aten.gru_cell.default,
+        aten.rnn_tanh_cell.default,
+        aten.rnn_relu_cell.default,
+    ),
+    pixel_shuffle: (aten.pixel_shuffle.default,),
+    pixel_unshuffle: (aten.pixel_unshuffle.default,),
+    channel_shuffle: (aten.channel_shuffle.default, aten.native_channel_shuffle.default),
+    columns: (aten.im2col.default,),
+    image_of_columns: (aten.col2im.default,),
+    windows: (aten.unfold.default,),
     layer_norm: (aten.layer_norm.default,),
     rms_norm: (aten.rms_norm.default,),
     group_norm: (aten.group_norm.default,),
@@ -176,6 +198,7 @@ _GROUPS: dict[Rule, tuple[Any, ...]] = {
     index: (aten.index.Tensor,),
     index_select: (aten.index_select.default,),
     gather: (aten.gather.default,),
+    index_add: (aten.index_add.default, aten.index_add_.default),
     scatter_at: (
         aten.scatter.value,
         aten.scatter.src,
@@ -210,6 +233,7 @@ _GROUPS: dict[Rule, tuple[Any, ...]] = {
     ordered: (aten.cumsum.default, aten.flip.default, aten.roll.default, aten.triu.default, aten.tril.default),
     add: (aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.sub_.Tensor),
     multiply: (aten.mul.Tensor, aten.mul_.Tensor),
+    gated_half: (aten.glu.default,),
     divide: (aten.div.Tensor, aten.div_.Tensor),
     masked_fill: (aten.masked_fill.Scalar, aten.masked_fill_.Scalar),
     where: (aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf),

@@ -88,12 +88,17 @@ class AxisTracer:
     ) -> None:
         """Remember a contraction with a parameter, and its multiply-adds: one per output and contracted element."""
         name = self.parameters.get(weight)
-        if name is None or not isinstance(source, Node) or source in self.static:
+        if name is None or not isinstance(source, Node) or source in self.static or self.spaces.only_sizes:
             return
         own_axis = self.orders[weight][weight_axis] if weight in self.orders else weight_axis
         added = self.parameters.get(bias) if isinstance(bias, Node) else None
         macs = prod(sizes(node)) * sizes(weight)[weight_axis] * kernel
         self.reads.append(LinearRead(node, source, axis, name, own_axis, added, macs))
+
+    def normalise(self, norm: NormRead) -> None:
+        """Remember a norm."""
+        if not self.spaces.only_sizes:
+            self.norms.append(norm)
 
 
 def sizes(node: Any) -> list[int]:

@@ -142,8 +142,7 @@ def trace(model: nn.Module, inputs: Mapping[str, Tensor]) -> DimensionGraph:
     seen: dict[int, Node] = {}
     unread = unread_values(module.graph)
     for node in module.graph.nodes:
-        if node in unread:
-            continue
+        tracer.spaces.only_sizes = node in unread
         if node.op == "get_attr":
             _visit_parameter(tracer, node, names, seen)
         else:
@@ -209,7 +208,11 @@ def _visit_parameter(tracer: AxisTracer, node: Node, names: Mapping[int, str], s
     if not node.users or not isinstance(value, Tensor):
         return
     known = seen.setdefault(id(value), node)
-    tracer.axes[node] = tracer.axes[known] if known in tracer.axes else [tracer.spaces.new(n) for n in sizes(node)]
+    is_whole = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+    reason = "an axis of whole numbers, which point at places" if is_whole else None
+    tracer.axes[node] = (
+        tracer.axes[known] if known in tracer.axes else [tracer.spaces.new(n, reason) for n in sizes(node)]
+    )
     tracer.parameters[node] = names.get(id(value), str(node.target))
     tracer.static.add(node)
 

@@ -40,6 +40,18 @@ def divide(tracer: AxisTracer, node: Node) -> Axes:
     return result
 
 
+def gated_half(tracer: AxisTracer, node: Node) -> Axes:
+    """glu(x, dim): the first half of an axis times the sigmoid of the second."""
+    x = list(tracer.of(node.args[0]))
+    dim = int(argument(node, 1, "dim", -1)) % len(x)
+    half = sizes(node)[dim]
+    values, gates = tracer.spaces.cut(x[dim], [half, half], place(node))
+    tracer.spaces.unify(values, gates, place(node))
+    tracer.spaces.mark_nonlinear(values)
+    x[dim] = values
+    return x
+
+
 def masked_fill(tracer: AxisTracer, node: Node) -> Axes:
     """Zeros in the masked places are linear along an axis that the mask does not have."""
     _, result = broadcast(tracer, node)

@@ -38,7 +38,7 @@ def _norm(tracer: AxisTracer, node: Node, centred: bool, default_eps: float) -> 
     eps = argument(node, 4, "eps", default_eps) if centred else argument(node, 3, "eps", None)
     names = [tracer.parameters.get(operand) if isinstance(operand, Node) else None for operand in (weight, bias)]
     eps = float(default_eps if eps is None else eps)
-    tracer.norms.append(NormRead(node, source, names[0], names[1], eps, centred))
+    tracer.normalise(NormRead(node, source, names[0], names[1], eps, centred))
     return list(x)
 
 
@@ -245,5 +245,5 @@ def _only_user(node: Node) -> Node | None:
 def written_norm_end(tracer: AxisTracer, node: Node) -> Axes:
     """The last operator of a written-out norm: its operands lie in one space, along which it is a norm."""
     _, result = broadcast(tracer, node)
-    tracer.norms.append(tracer.norm_ends[node])
+    tracer.normalise(tracer.norm_ends[node])
     return result

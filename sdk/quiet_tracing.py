@@ -1,4 +1,4 @@
-"""quiet, and the place in forward where a trace ended: what torch.export tells its own developers is not for users."""
+"""What torch.export tells its own developers, kept from users: its prints, its steps; and where in forward it ended."""
 
 import io
 import logging
@@ -26,6 +26,14 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def first_cause(error: BaseException) -> str:
+    """The first line of what an exporter's error came of, which says more than the step that it was in."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def raised_in(error: BaseException) -> str:

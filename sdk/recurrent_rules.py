@@ -1,4 +1,4 @@
-"""Rules of recurrent layers: LSTM, GRU and plain RNN as single operators."""
+"""Rules of recurrent layers: LSTM, GRU and plain RNN as single operators, over a sequence or a step."""
 
 from typing import Any
 
@@ -40,6 +40,24 @@ def recurrent(tracer: AxisTracer, node: Node) -> Axes | None:
     last_states = [[*(tracer.spaces.new(size) for size in shape[:-1]), hidden] for shape in all_sizes(node)[1:]]
     tracer.tuples[node] = [[*source[:-1], read], *last_states]
     return None
+
+
+def recurrent_cell(tracer: AxisTracer, node: Node) -> Axes | None:
+    """op(x, state, W_ih, W_hh, b_ih, b_hh): one step of one layer; that of an LSTM gives state and memory."""
+    x, state, *tensors = node.args
+    name = str(node.target).removeprefix("aten.").split(".")[0].removesuffix("_cell")
+    hidden = tracer.of(tensors[1])[1]
+    tracer.spaces.mark_nonlinear(hidden)
+    for value in state if isinstance(state, list | tuple) else [state]:
+        tracer.spaces.unify(tracer.of(value)[-1], hidden, place(node))
+    source = tracer.of(x)
+    _cell(tracer, node, [tensor for tensor in tensors if tensor is not None], source[-1], hidden, GATES[name])
+    tracer.read(node, x, len(source) - 1, tensors[0], 1)
+    after = [*source[:-1], hidden]
+    if name == "lstm":
+        tracer.tuples[node] = [after, list(after)]
+        return None
+    return after
 
 
 def _cell(tracer: AxisTracer, node: Node, cell: list[Any], read: Axis, hidden: Axis, gates: int) -> None:

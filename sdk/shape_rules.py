@@ -291,6 +291,17 @@ def scatter_at(tracer: AxisTracer, node: Node) -> Axes:
     return list(x)
 
 
+def index_add(tracer: AxisTracer, node: Node) -> Axes:
+    """index_add(x, dim, ids, source): along the other axes source and x carry the same coordinates."""
+    x, source = tracer.of(node.args[0]), tracer.of(node.args[3])
+    dim = int(node.args[1]) % len(x)  # type: ignore[arg-type]
+    tracer.spaces.mark_fixed(x[dim], f"added to by {place(node)}")
+    for i, (axis, by) in enumerate(zip(x, source, strict=True)):
+        if i != dim:
+            tracer.spaces.unify(axis, by, place(node))
+    return list(x)
+
+
 def index_put(tracer: AxisTracer, node: Node) -> Axes:
     """x with values put at indexed places: the indexed axes are bound to their order."""
     x = tracer.of(node.args[0])

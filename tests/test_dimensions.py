@@ -190,6 +190,11 @@ FOLLOWED = {
     "copied into what is new": (lambda h: h.new_empty(h.shape).copy_(h), "permutation"),
     "less its largest": (lambda h: h - h.max(-1, keepdim=True).values, "permutation"),
     "over its variance": (lambda h: h / h.var(-1, keepdim=True), "permutation"),
+    "a gated half": (lambda h: nn.functional.glu(torch.cat([h, 2 * h], -1)), "permutation"),
+    "added at places": (
+        lambda h: torch.zeros_like(h).index_add(1, torch.arange(8) // 2, h),
+        "linear",
+    ),
     "filled": (lambda h: h + torch.zeros_like(h).fill_(2.0), "permutation"),
     "resampled": (
         lambda h: (
@@ -218,3 +223,20 @@ def test_what_happens_to_an_axis_on_the_way(case: str) -> None:
     graph = trace(Changed(), {"x": torch.randn(3, 8, 4)})
     assert {d.kind for d in graph if d.size == 6} == {kind}
     assert not [d.reason for d in graph if "no rule" in d.reason]
+
+
+def test_places_that_whole_numbers_point_at_are_no_dimension() -> None:
+    """As the pairs of features that a recommender multiplies."""
+
+    class Pairs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.out = nn.Linear(4, 20), nn.Linear(10, 2)
+            self.register_buffer("pairs", torch.tril_indices(5, 5, -1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.inner(x).view(-1, 5, 4)
+            return self.out((h @ h.transpose(1, 2))[:, self.pairs[0], self.pairs[1]])
+
+    graph = trace(Pairs(), {"x": torch.randn(3, 4)})
+    assert {d.size: d.kind for d in graph} | {4: "", 2: ""} == {10: "fixed", 5: "fixed", 4: "", 2: ""}

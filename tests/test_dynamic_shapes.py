@@ -67,6 +67,11 @@ def test_boxes_of_words_are_as_many_as_the_words() -> None:
     assert found == {"input_ids": {0: "batch", 1: "sequence"}, "bbox": found["input_ids"], "labels": {0: "batch"}}
 
 
+def test_vectors_beside_a_mask_are_as_many_as_it_has_places() -> None:
+    inputs = {"x": torch.ones(2, 5, 16), "padding": torch.ones(2, 5).bool(), "pixels": torch.ones(2, 5, 8, 8)}
+    assert find_dynamic_axes(inputs) == {"x": TOKENS, "padding": TOKENS, "pixels": {0: "batch"}}
+
+
 def test_an_input_without_a_batch_is_refused() -> None:
     with pytest.raises(InputError, match="step is a scalar"):
         find_dynamic_axes({"step": torch.tensor(1)})

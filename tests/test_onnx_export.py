@@ -317,6 +317,32 @@ def test_a_graph_that_fails_at_other_sizes_is_refused_and_leaves_nothing(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_of_one_length_needs_axes_of_its_own(tmp_path: Path) -> None:
+    """It cannot be asked at other lengths, so that the default axes, by which matrices of ids have any, do not fit."""
+
+    class OneLength(Bag):
+        def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+            if not torch.compiler.is_compiling() and ids.shape[1] != 6:
+                raise ValueError("six tokens, please")
+            return super().forward(ids, mask)
+
+    with pytest.raises(GateError, match=r"does not run in torch .* six tokens, please Say with dynamic_axes which"):
+        export_onnx(OneLength(), ids_and_mask(), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    fixed = {"ids": {0: "batch"}, "mask": {0: "batch"}}
+    export_onnx(OneLength(), ids_and_mask(), tmp_path / "out", dynamic_axes=fixed)
+
+
+def test_an_operator_without_onnx_is_named(tmp_path: Path) -> None:
+    class Complex(Bag):
+        def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+            y = super().forward(ids, mask)
+            return torch.linalg.eigvals(y[:, :, None] * y[:, None, :]).real
+
+    with pytest.raises(InputError, match=r"Complex cannot be exported to ONNX: No ONNX function found for .*eig"):
+        export_onnx(Complex(), ids_and_mask(), tmp_path / "out")
+
+
 def test_what_is_not_a_number_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"The model itself gives NaN or infinity in torch.*Check its weights"):
         export_onnx(NotANumber(), ids_and_mask(), tmp_path / "out")
