@@ -15,12 +15,14 @@ from edgefold.plans import Plan
 from edgefold.student_building import build_student
 
 
-def survey(name: str, model: nn.Module, inputs: dict[str, Tensor], folder: Path, **options: object) -> float | None:
+def survey(
+    name: str, model: nn.Module, inputs: dict[str, Tensor], folder: Path, *, saves_graph: bool = False
+) -> float | None:
     """Prints a row of a table: how the student was built, what is left of the parameters, the error of the student
     when it is opened again (in units of the largest output) and of its ONNX graph; or what was refused, and why.
 
     Args:
-        options: for `save_student`.
+        saves_graph: whether the student is saved as a traced graph too, as a module is that no configuration describes.
 
     Returns the error of the opened student; None where something was refused.
     """
@@ -36,7 +38,7 @@ def survey(name: str, model: nn.Module, inputs: dict[str, Tensor], folder: Path,
         plain = fold(student)
         row += f"| {built_by(student)} | {_size(model):,} → {_size(plain):,} "
         step = "save"
-        opened = load_student(save_student(plain, folder / "student", **options))  # type: ignore[arg-type]
+        opened = load_student(save_student(plain, folder / "student", inputs=inputs if saves_graph else None))
         expected = first(plain, inputs)
         error = float((first(opened, inputs) - expected).abs().max() / expected.abs().max())
         row += f"| {error:.0e} "

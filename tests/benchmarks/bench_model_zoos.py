@@ -17,15 +17,14 @@ from family_survey import survey
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 LIMIT = 1e-4
-TORCHVISION = """
-resnet18@64 resnext50_32x4d@64 densenet121@64 squeezenet1_1@64 mnasnet0_5@64 mobilenet_v2@64 mobilenet_v3_small@64
-shufflenet_v2_x0_5@64 efficientnet_b0@64 efficientnet_v2_s@64 regnet_y_400mf@64 convnext_tiny@64 vit_b_16@224 swin_t@64
-swin_v2_t@64 lraspp_mobilenet_v3_large@64
+ZOO = """
+torchvision:resnet18@64 torchvision:densenet121@64 torchvision:mobilenet_v3_small@64 torchvision:shufflenet_v2_x0_5@64
+torchvision:efficientnet_b0@64 torchvision:regnet_y_400mf@64 torchvision:convnext_tiny@64 torchvision:swin_t@64
+torchvision:lraspp_mobilenet_v3_large@64 timm:test_vit@160 timm:test_vit_relpos@160 timm:test_mambaout@96
+timm:starnet_s050@96 timm:mobilevit_xxs@128 timm:edgenext_xx_small@128 timm:ghostnet_050@96 timm:efficientvit_m0@224
+timm:convnext_zepto_rms@96 timm:regnetx_002@96
 """
-TIMM = """
-"""
-DEFAULT = [f"torchvision:{name}" for name in TORCHVISION.split()] + [f"timm:{name}" for name in TIMM.split()]
-CHOSEN = os.environ["ZOO"].split(",") if "ZOO" in os.environ else DEFAULT
+CHOSEN = os.environ["ZOO"].split(",") if "ZOO" in os.environ else ZOO.split()
 
 
 def make(zoo: str, name: str, pixels: int) -> Any:
@@ -49,5 +48,5 @@ def test_model_zoos(model: str, tmp_path: Path) -> None:
     module = make(zoo, name, int(pixels)).eval()
     key = next(iter(inspect.signature(module.forward).parameters))
     inputs = {key: torch.randn(2, 3, int(pixels), int(pixels))}
-    error = survey(f"{zoo}:{name}", module, inputs, tmp_path, inputs=inputs)
+    error = survey(f"{zoo}:{name}", module, inputs, tmp_path, saves_graph=True)
     assert error is None or error <= LIMIT
