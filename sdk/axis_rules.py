@@ -32,6 +32,17 @@ from edgefold.elementwise_rules import (
     unknown,
     where,
 )
+from edgefold.lookup_rules import (
+    embedding,
+    embedding_bag,
+    gather,
+    index,
+    index_add,
+    index_put,
+    index_select,
+    scatter,
+    scatter_at,
+)
 from edgefold.norm_rules import (
     batch_norm,
     group_norm,
@@ -46,14 +57,7 @@ from edgefold.recurrent_rules import recurrent, recurrent_cell
 from edgefold.routing_rules import argsort, counts, grouped_product, sort, top
 from edgefold.shape_rules import (
     concatenate,
-    embedding,
-    embedding_bag,
     expand,
-    gather,
-    index,
-    index_add,
-    index_put,
-    index_select,
     item,
     move,
     narrow,
@@ -64,8 +68,6 @@ from edgefold.shape_rules import (
     reshape,
     reshape_like,
     reversed_axes,
-    scatter,
-    scatter_at,
     select,
     split,
     squeeze,
