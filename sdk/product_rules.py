@@ -172,8 +172,21 @@ def convolution(tracer: AxisTracer, node: Node) -> Axes:
         tracer.spaces.unify(out, bias[0], where)
     for extent in weight[2:]:
         tracer.spaces.mark_fixed(extent, "a kernel's extent")
-    spatial = [tracer.spaces.new(size, SPACE) for size in sizes(node)[channel + 1 :]]
-    return [*x[:channel], out, *spatial]
+    return [*x[:channel], out, *_convolved(tracer, node, channel)]
+
+
+def _convolved(tracer: AxisTracer, node: Node, channel: int) -> list[Axis]:
+    """The axes that a kernel runs over: new ones, but where it is one place wide and sees each by itself."""
+    source, kernel = sizes(node.args[0])[channel + 1 :], sizes(node.args[1])[2:]
+    axes, after = tracer.of(node.args[0])[channel + 1 :], sizes(node)[channel + 1 :]
+    result: list[Axis] = []
+    for axis, before, extent, size in zip(axes, source, kernel, after, strict=True):
+        if extent == 1 and before == size:
+            result.append(axis)
+        else:
+            tracer.spaces.mark_fixed(axis, f"convolved over by {place(node)}")
+            result.append(tracer.spaces.new(size, SPACE))
+    return result
 
 
 def _hold_groups(tracer: AxisTracer, axis: Axis, count: Axis, groups: int, where: str) -> None:
@@ -199,4 +212,6 @@ def pooling(tracer: AxisTracer, node: Node) -> Axes:
 def _resampled(tracer: AxisTracer, x: Axes, before: list[int], after: list[int]) -> Axes:
     kept = next((i for i in range(len(x)) if before[i] != after[i]), len(x))
     kept = min(max(kept, 2), len(x)) if len(x) > 3 else min(kept, len(x) - 1)
+    for axis in x[kept:]:
+        tracer.spaces.mark_fixed(axis, SPACE)
     return [*x[:kept], *(tracer.spaces.new(size, SPACE) for size in after[kept:])]

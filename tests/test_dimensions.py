@@ -195,6 +195,9 @@ FOLLOWED = {
         lambda h: torch.zeros_like(h).index_add(1, torch.arange(8) // 2, h),
         "linear",
     ),
+    "one place at a time": (lambda h: nn.functional.conv1d(h, torch.ones(8, 8, 1)), "linear"),
+    "with its neighbours": (lambda h: nn.functional.conv1d(h, torch.ones(8, 8, 3), padding=1), "fixed"),
+    "pooled": (lambda h: nn.functional.avg_pool1d(h, 3, 1, 1, count_include_pad=False).repeat(1, 1, 1), "fixed"),
     "filled": (lambda h: h + torch.zeros_like(h).fill_(2.0), "permutation"),
     "resampled": (
         lambda h: (
