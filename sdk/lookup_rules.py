@@ -115,7 +115,7 @@ def index_put(tracer: AxisTracer, node: Node) -> Axes:
 
 
 def scatter(tracer: AxisTracer, node: Node) -> Axes:
-    """slice_scatter, select_scatter, copy_: written over in part; order and size stay."""
+    """slice_scatter, select_scatter: written over in part; order and size stay."""
     x = tracer.of(node.args[0])
     dim = int(argument(node, 2, "dim", 0)) % len(x)
     tracer.spaces.mark_fixed(x[dim], f"written in part by {place(node)}")

@@ -297,8 +297,9 @@ def test_a_model_that_makes_much_of_rounding_is_judged_by_its_own(tmp_path: Path
             self.back = nn.Parameter(torch.randn(512, 3, generator=generator))
 
         def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-            h = super().forward(ids, mask) @ self.wide
-            return h @ self.back - (h[:, 200:] @ self.back[200:] + h[:, :200] @ self.back[:200])
+            y = super().forward(ids, mask)
+            h = y @ self.wide
+            return y + 60 * (h @ self.back - (h[:, 200:] @ self.back[200:] + h[:, :200] @ self.back[:200]))
 
     class Wrong(Cancelling):
         def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
