@@ -29,10 +29,10 @@ class Demo:
         paths = {split: folder / "data" / f"{split}.jsonl" for split in ("train", "validation", "test")}
         names = [self.teacher.config.id2label[i] for i in range(self.teacher.config.num_labels)]
         splits = read_splits(paths, text="text", label="label", label_names=names)
-        train, self.validation, self.test = (
+        self.train, self.validation, self.test = (
             tokenize(part, self.tokenizer, LENGTH) for part in (splits.train, splits.validation, splits.test)
         )
-        self.calibration = bare_batches(train, DataCollatorWithPadding(self.tokenizer), 8, 128)
+        self.calibration = bare_batches(self.train, DataCollatorWithPadding(self.tokenizer), 8, 128)
 
     def recipe(self, path: Path, seed: int) -> Recipe:
         """The file's recipe on this teacher and these data."""

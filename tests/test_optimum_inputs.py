@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from edgefold.artifacts import TensorSpec, load_artifact
 from edgefold.cli import samples
 from edgefold.cli.application import app
 from edgefold.cli.bench_job import Inputs
+from edgefold.cli.inspect import Task
 from edgefold.cli.models import TASKS, open_model
 from edgefold.cli.optimum_inputs import find_image_size, make_inputs, name_task
 from edgefold.errors import InputError
@@ -138,6 +139,23 @@ def test_inputs_are_those_that_forward_names_and_the_task_is_called_as_optimum_d
     assert name_task(model) == task
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_any_model_is_inspected(name: str, tmp_path: Path) -> None:
+    make, processor, *_ = CASES[name]
+    model = make().eval()
+    folder = save(model, tmp_path / "model", processor)
+    read = {each: list(value.shape[1:]) for each, value in make_inputs(model, folder)[0].items()}
+    (folder / "model.safetensors").unlink()  # a configuration is enough
+    document = answer("inspect", folder)
+    assert document["inputs"] == read
+    assert document["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert any(dimension["kind"] != "fixed" for dimension in document["dimensions"])
+
+
+def test_the_tasks_of_inspect_are_those_of_models() -> None:
+    assert get_args(Task) == ("auto", *TASKS)
+
+
 def check_job(name: str, precision: str, folder: Path) -> None:
     """export, then verify against the checkpoint, whose head is opened too, then bench."""
     torch.manual_seed(0)
@@ -190,6 +208,9 @@ def test_a_wave_of_any_length_is_traced(tmp_path: Path) -> None:
 def test_without_optimum_what_to_install_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save(choices(), tmp_path / "model")
     monkeypatch.setattr(samples, "find_spec", lambda name: None if name == "optimum.exporters" else find_spec(name))
+    other = invoke("inspect", save(waves(), tmp_path / "waves", {}))
+    assert other.exit_code == 2
+    assert "pip install 'edgefold[optimum]'" in " ".join(other.stderr.split())
     result = invoke("export", folder, "--out", tmp_path / "out")
     assert result.exit_code == 2
     said = " ".join(result.stderr.split())

@@ -56,12 +56,13 @@ def train_for(
     folder: Path,
     stage: str,
     progress: Progress,
+    now: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Train for this many seconds, warm-up and decay measured by the clock; returns the seconds it took."""
+    """Train for this many seconds of the clock `now`, warm-up and decay measured by it; returns the seconds it took."""
     endless = settings.model_copy(update={"epochs": 1000})
     arguments = training_arguments(endless, folder, checkpoints=False)
     optimizer = torch.optim.AdamW(student.parameters(), lr=settings.learning_rate, weight_decay=0.0)
-    clock = _Clock(seconds, settings.warmup_ratio)
+    clock = _Clock(seconds, settings.warmup_ratio, now)
     trainer = CompressionTrainer(
         student.train(),
         teacher=teacher,
@@ -83,17 +84,18 @@ def train_for(
 class _Clock:
     """The share of the time that has passed, and the learning rate's factor then."""
 
-    def __init__(self, seconds: float, warmup: float) -> None:
+    def __init__(self, seconds: float, warmup: float, now: Callable[[], float]) -> None:
         self.seconds = seconds
         self._warmup = warmup
+        self._now = now
         self._begun = math.nan
 
     def start(self) -> None:
-        self._begun = time.perf_counter()
+        self._begun = self._now()
 
     @property
     def elapsed(self) -> float:
-        return 0.0 if math.isnan(self._begun) else time.perf_counter() - self._begun
+        return 0.0 if math.isnan(self._begun) else self._now() - self._begun
 
     def factor(self, step: int) -> float:
         share = min(1.0, self.elapsed / self.seconds)

@@ -1,14 +1,18 @@
 """`edgefold inspect`: the dimensions of a model, and what may be done with each."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from edgefold.cli.answers import Answer
 from edgefold.cli.hub import go_online
 from edgefold.cli.paths import check_model_folder
+from edgefold.cli.samples import check_optimum, find_kind, has_optimum
 from edgefold.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 HUB = "hub:"
 Task = Literal[
@@ -18,6 +22,9 @@ Task = Literal[
     "question-answering",
     "fill-mask",
     "image-classification",
+    "text-generation",
+    "text2text-generation",
+    "automatic-speech-recognition",
     "feature-extraction",
 ]
 
@@ -34,12 +41,12 @@ def inspect_model(
 ) -> Answer:
     """Trace a model and list its dimensions: size, kind, parameters, multiply-adds, what a plan may do."""
     source = _resolve_source(model)
-    from edgefold.cli.models import count_parameters, made_up_inputs, open_architecture
+    from edgefold.cli.models import count_parameters
     from edgefold.dimensions import trace
 
-    module = open_architecture(source, None if task == "auto" else task)
-    rows = 2  # torch.export takes a batch of one for a constant
-    graph = trace(module, made_up_inputs(module, rows, sequence))
+    module, inputs = _open(source, None if task == "auto" else task, sequence)
+    rows = next(iter(inputs.values())).shape[0]
+    graph = trace(module, inputs)
     dimensions = [
         {
             "name": d.name,
@@ -59,9 +66,27 @@ def inspect_model(
         "parameters": count_parameters(module),
         "macs": macs,
         "sequence": sequence,
+        "inputs": {name: list(value.shape[1:]) for name, value in inputs.items()},
         "dimensions": dimensions,
     }
     return Answer(document, _texts(document, dimensions))
+
+
+def _open(source: Path | str, task: str | None, sequence: int) -> tuple["nn.Module", dict[str, "Tensor"]]:
+    """A model with its weights made up, and inputs of two rows, as a trace takes a single one for a constant.
+
+    Tokens and images are made up here, all else by optimum, which runs the model with it; on the meta device few run.
+    """
+    from edgefold.cli.models import made_up_inputs, makes_up, open_architecture
+
+    module = open_architecture(source, task)
+    if makes_up(module) and not (isinstance(source, Path) and find_kind(source) == "made-up" and has_optimum()):
+        return module, made_up_inputs(module, 2, sequence)
+    check_optimum(type(module).__name__, "edgefold.trace(model, inputs)")
+    from edgefold.cli.optimum_inputs import make_inputs
+
+    module = open_architecture(source, task, device="cpu")
+    return module, make_inputs(module, source if isinstance(source, Path) else None)[0]
 
 
 def _resolve_source(model: str) -> Path | str:
@@ -79,9 +104,10 @@ def _texts(document: dict[str, Any], dimensions: list[dict[str, Any]]) -> tuple[
     from edgefold.cli.tables import make_table
 
     columns = ("dimension", "number", "kind", "size", "parameters", "MACs", "may be done")
+    sizes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in document["inputs"].items())
     summary = (
         f"{document['class']}: {document['parameters']:,} parameters, {document['macs']:,} multiply-adds with weights "
-        f"for one input of {document['sequence']} tokens. Parameters and MACs are those of one dimension of a row; a "
+        f"for one row of {sizes}. Parameters and MACs are those of one dimension of a row; a "
         "weight counts for each dimension it runs along."
     )
     return make_table(f"Dimensions of {document['model']}", columns, group_rows(dimensions)), summary

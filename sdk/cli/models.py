@@ -73,8 +73,8 @@ def open_model(source: Path | str, task: str | None = None) -> nn.Module:
     return module
 
 
-def open_architecture(source: Path | str, task: str | None = None) -> nn.Module:
-    """What `open_model` opens, on the meta device: shapes alone, so that a configuration is enough and size no matter.
+def open_architecture(source: Path | str, task: str | None = None, device: str = "meta") -> nn.Module:
+    """What `open_model` opens, its weights made up: a configuration is enough, and on the meta device size no matter.
 
     A student that its configuration does not describe is opened with its weights.
 
@@ -90,7 +90,7 @@ def open_architecture(source: Path | str, task: str | None = None) -> nn.Module:
         named = getattr(transformers, (config.architectures or [""])[0] or "AutoModel", None)
         model_class = named if isinstance(named, type) and issubclass(named, transformers.PreTrainedModel) else None
         config.use_cache = False
-        with torch.device("meta"):
+        with torch.device(device):
             built: Any = (
                 model_class(config)
                 if model_class and task is None
@@ -133,25 +133,34 @@ def _hub_architectures(name: str) -> list[str]:
         raise InputError(f"The model {name} cannot be had from the hub: {' '.join(str(error).split())}") from error
 
 
+def makes_up(model: nn.Module) -> bool:
+    """Whether `made_up_inputs` has what the model mainly reads: tokens, or images of a size that is told."""
+    main, config = getattr(model, "main_input_name", None), getattr(model, "config", None)
+    if main == "pixel_values":
+        return isinstance(getattr(config, "image_size", None), int)
+    return main == "input_ids" and config is not None
+
+
 def made_up_inputs(model: nn.Module, batch: int, sequence: int) -> dict[str, Tensor]:
     """Tensors of the right shapes for a trace; their values mean nothing.
 
     Raises:
         InputError: the model reads neither token ids nor images.
     """
-    main, config = getattr(model, "main_input_name", None), getattr(model, "config", None)
+    if not makes_up(model):
+        main = getattr(model, "main_input_name", None)
+        raise InputError(
+            f"{type(model).__name__} reads {main or 'unknown inputs'}; use edgefold.trace(model, inputs) in Python."
+        )
+    config: Any = model.config
     device = next(model.parameters()).device
-    if main == "input_ids" and config is not None:
-        limit = getattr(config, "max_position_embeddings", None) or sequence
-        ids = torch.arange(batch * min(sequence, limit)).reshape(batch, -1) % min(config.vocab_size, 100)
-        inputs = {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device)}
-        return {**inputs, "decoder_input_ids": ids.to(device)} if config.is_encoder_decoder else inputs
-    if main == "pixel_values" and config is not None and isinstance(getattr(config, "image_size", None), int):
+    if model.main_input_name == "pixel_values":
         size = (batch, config.num_channels, config.image_size, config.image_size)
         return {"pixel_values": torch.zeros(size, device=device)}
-    raise InputError(
-        f"{type(model).__name__} reads {main or 'unknown inputs'}; use edgefold.trace(model, inputs) in Python."
-    )
+    limit = getattr(config, "max_position_embeddings", None) or sequence
+    ids = torch.arange(batch * min(sequence, limit)).reshape(batch, -1) % min(config.vocab_size, 100)
+    inputs = {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device)}
+    return {**inputs, "decoder_input_ids": ids.to(device)} if config.is_encoder_decoder else inputs
 
 
 def count_parameters(model: nn.Module) -> int:

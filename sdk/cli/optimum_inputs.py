@@ -77,16 +77,16 @@ ROWS, TOKENS = 2, 16
 """Of the example; a single row would be taken for a constant."""
 
 
-def make_inputs(model: nn.Module, folder: Path) -> tuple[dict[str, Tensor], DynamicAxes]:
+def make_inputs(model: nn.Module, folder: Path | None) -> tuple[dict[str, Tensor], DynamicAxes]:
     """What optimum makes up for a model, and the names of the axes that may have other sizes.
 
     Args:
-        folder: of the checkpoint; its image processor tells the size of an image.
+        folder: of the checkpoint; its image processor tells the size of an image. None where there is no folder.
 
     Raises:
         InputError: forward needs an input that optimum has no generator for, or does not take what was made up.
     """
-    sizes = _Sizes(model.config, find_image_size(folder))
+    sizes = _Sizes(model.config, find_image_size(folder) if folder else None)
     names = choose_inputs(model, sizes)
     task = name_task(model) or ""
     with _reproducible():

@@ -95,15 +95,27 @@ def check_made_up(folder: Path, calibration: Path | None, quantization: str | No
         InputError: optimum is not installed, or static int8 or a file for it is asked for.
     """
     architecture = find_architecture(folder)
-    if not has_optimum():
-        raise InputError(
-            f"The command line has no inputs for a {architecture} of its own; pip install 'edgefold[optimum]', which "
-            "makes them up. In Python there is edgefold.exporters.export_onnx(model, inputs, out)."
-        )
+    check_optimum(architecture, "edgefold.exporters.export_onnx(model, inputs, out)")
     if calibration or quantization == "static":
         raise InputError(
             f"The inputs of a {architecture} are made up: there are no samples to calibrate with. Give --quantization "
             "dynamic and no --calibration; in Python there is edgefold.exporters.export_onnx(..., calibration=batches)."
+        )
+
+
+def check_optimum(architecture: str, in_python: str) -> None:
+    """Refuse a model whose inputs optimum has to make up, if it is not installed.
+
+    Args:
+        in_python: what does the same with inputs of the caller's.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not has_optimum():
+        raise InputError(
+            f"The command line has no inputs for a {architecture} of its own; pip install 'edgefold[optimum]', which "
+            f"makes them up. In Python there is {in_python}."
         )
 
 

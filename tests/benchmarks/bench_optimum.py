@@ -6,15 +6,12 @@ once from its pins (about a gigabyte). What it cannot open stands in the table w
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from opened_folders import (
     TOKENS,
     compare_outputs,
@@ -24,6 +21,7 @@ from opened_folders import (
     read_inputs,
     read_samples,
 )
+from peer_environments import TORCH, own_environment
 from pipeline_models import MODELS
 from rich.console import Console
 from typer.testing import CliRunner
@@ -31,15 +29,9 @@ from typer.testing import CliRunner
 from edgefold.artifacts import Artifact, Precision, load_artifact
 from edgefold.cli.application import app
 from edgefold.cli.tables import make_table
-from edgefold.downloads import default_cache
 from edgefold.exporters import write_transformers_js
 
-PINS = (
-    "optimum-onnx[onnxruntime]==0.1.0",
-    "transformers==4.57.6",
-    "pillow",
-    f"torch=={torch.__version__.partition('+')[0]}",
-)
+PINS = (TORCH, "optimum-onnx[onnxruntime]==0.1.0", "transformers==4.57.6", "pillow")
 SCRIPT = Path(__file__).with_name("optimum_opening.py")
 ERROR = 1e-5
 """Of an output or a score, both from ONNX Runtime, of two versions."""
@@ -69,16 +61,7 @@ CASES = [
 @pytest.fixture(scope="module")
 def python() -> Path:
     """The interpreter of optimum's environment."""
-    folder = default_cache() / "optimum-onnx-0.1.0"
-    done, pins = folder / "pins", "\n".join(PINS)
-    if not done.is_file() or done.read_text() != pins:
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        install = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-        subprocess.run([*install, PINS[-1]], check=True)
-        subprocess.run([*install, *PINS], check=True)
-        done.write_text(pins)
-    return folder / "bin" / "python"
+    return own_environment("optimum-onnx-0.1.0", PINS)
 
 
 @pytest.fixture(scope="module")
