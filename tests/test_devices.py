@@ -140,9 +140,18 @@ def test_dimensions_that_nobody_asks_for_have_their_usual_sizes_and_boxes_are_wh
     assert (examples["bbox"] == 0).all()  # from its left to its right no less than 0
 
 
-@pytest.mark.parametrize(("vocab_size", "highest"), [(None, 999), (30522, 999), (1000, 999), (12, 11), (2, 1), (1, 1)])
-def test_ids_stay_within_a_small_vocabulary(vocab_size: int | None, highest: int) -> None:
-    ids = example_inputs(SPECS, batch=8, sequence=500, vocab_size=vocab_size)["input_ids"]
+@pytest.mark.parametrize(("vocab_size", "highest"), [(None, 999), (3000, 2999), (1000, 999), (12, 11), (2, 1), (1, 1)])
+@pytest.mark.parametrize("name", ["input_ids", "decoder_input_ids"])
+def test_tokens_are_drawn_from_the_whole_vocabulary(vocab_size: int | None, highest: int, name: str) -> None:
+    spec = TensorSpec(name=name, dtype="int64", shape=("batch", "sequence"))
+    ids = example_inputs([spec], batch=80, sequence=500, vocab_size=vocab_size)[name]
+    assert (ids.min(), ids.max()) == (1, highest)
+
+
+@pytest.mark.parametrize(("vocab_size", "highest"), [(None, 999), (3000, 999), (12, 11), (1, 1)])
+def test_other_whole_numbers_stay_small(vocab_size: int | None, highest: int) -> None:
+    spec = TensorSpec(name="film", dtype="int64", shape=("batch",))
+    ids = example_inputs([spec], batch=8000, vocab_size=vocab_size)["film"]
     assert (ids.min(), ids.max()) == (1, highest)
 
 

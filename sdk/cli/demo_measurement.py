@@ -67,7 +67,9 @@ def measure_times(contestants: Sequence[Contestant], out: Path, seconds: float) 
             contestant.name: stack.enter_context(open_session(contestant.artifact, threads=1))
             for contestant in contestants
         }
-        inputs = example_inputs(contestants[0].artifact.inputs, batch=BATCH, sequence=SEQUENCE)
+        sizes = [contestant.artifact.vocab_size for contestant in contestants]
+        vocab_size = min((size for size in sizes if size), default=None)
+        inputs = example_inputs(contestants[0].artifact.inputs, batch=BATCH, sequence=SEQUENCE, vocab_size=vocab_size)
         reports = benchmark_together(sessions, inputs, min_duration_s=seconds)
     write_report({name: report.model_dump(mode="json") for name, report in reports.items()}, out)
     return reports
