@@ -111,7 +111,7 @@ def build_student(
     plain = start_student(reduced.module, graph, resized.sizes, emphasis, factor_pairs, batches, eliminates, known)
     _load(resized.module, _without_constants(plain.weights, resized.module, graph, new_sizes))
     factorized = tuple(FactorPair(name, left.shape[1]) for name, (left, _) in plain.factors.items())
-    warn_of_odd_sizes(_planned_sizes(graph, new_sizes, factorized))
+    warn_of_odd_sizes(_planned_sizes(graph, new_sizes, plain.factors))
     for pair in factorized:
         factorize(resized.module, pair, *plain.factors[pair.module])
     is_changed = not all(isinstance(step, MaskStep) for step in plan.steps)
@@ -188,12 +188,13 @@ def _match(graph: DimensionGraph, plan: Plan, pattern: str) -> tuple[Dimension, 
 
 
 def _planned_sizes(
-    graph: DimensionGraph, new_sizes: Mapping[str, int], factor_pairs: Iterable[FactorPair]
-) -> dict[str, int]:
-    """What hardware sees: sizes that change, but for numbers of heads, and ranks."""
-    changed = {name: size for name, size in new_sizes.items() if size != graph[name].size}
-    widths = {name: size for name, size in changed.items() if graph[name].kind not in ("heads",)}
-    return widths | {pair.module: pair.rank for pair in factor_pairs}
+    graph: DimensionGraph, new_sizes: Mapping[str, int], factors: Mapping[str, tuple[Tensor, Tensor]]
+) -> dict[str, tuple[int, int]]:
+    """What hardware sees, full and planned: sizes that change, but for numbers of heads, and ranks."""
+    full = {name: graph[name].size for name in new_sizes if graph[name].kind != "heads"}
+    widths = {name: (size, new_sizes[name]) for name, size in full.items() if new_sizes[name] != size}
+    ranks = {name: (min(len(left), right.shape[1]), len(right)) for name, (left, right) in factors.items()}
+    return widths | ranks
 
 
 def _check_step(step: Project | Select, dimension: Dimension, names: Sequence[str]) -> None:
