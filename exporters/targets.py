@@ -8,6 +8,8 @@ NEWEST_OPSET = 20
 """Opset 23 has an Attention operator that TensorRT 11 and RTX take in fp16 alone."""
 TORCH_OPSET = 17
 """The oldest that torch's exporter writes: asked for an older one, it writes 18 and says nothing."""
+NEWEST_WRITTEN = 25
+"""To which onnxscript raises what torch writes; asked for a newer one, it leaves 18 and says nothing."""
 OLDEST_OPSET = 16
 """17 without LayerNormalization."""
 
@@ -71,6 +73,10 @@ def choose_opset(target: str, opset: int | None = None) -> int:
         raise InputError(
             f"opset={opset} is too old: torch writes {TORCH_OPSET} and newer, which edgefold takes down to "
             f"{OLDEST_OPSET} at most. Choose {OLDEST_OPSET} to {newest}."
+        )
+    if opset > NEWEST_WRITTEN:
+        raise InputError(
+            f"opset={opset} is not written yet: choose {OLDEST_OPSET} to {NEWEST_WRITTEN}, or leave it out."
         )
     if opset > newest and target.startswith("tensorrt"):
         raise InputError(f"{target} reads opsets up to {newest}; got opset={opset}. Leave it out.")

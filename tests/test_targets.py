@@ -31,6 +31,7 @@ def test_the_newest_opset_that_a_target_reads_is_taken(target: str, opset: int) 
     ("target", "opset", "message"),
     [
         ("jetson", None, "target='jetson' is not known; choose one of cpu-x86, "),
+        ("cpu-x86", 26, "opset=26 is not written yet: choose 16 to 25, or leave it out"),
         ("cpu-x86", 13, "opset=13 is too old: torch writes 17 and newer, which edgefold takes down to 16 at most"),
         ("tensorrt-8.6", 20, "tensorrt-8.6 reads opsets up to 17; got opset=20"),
     ],
