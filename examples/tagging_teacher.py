@@ -12,10 +12,10 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgefold.demo_data import fetch_model
-from edgefold.fine_tuning import FineTuned, fine_tune
-from edgefold.recipe_data import TaggedData
-from edgefold.recipes import TrainingSettings
+from edgefold.jobs.fine_tuning import FineTuned, fine_tune
+from edgefold.packaged.demo import fetch_model
+from edgefold.recipes.data import TaggedData
+from edgefold.recipes.recipe import TrainingSettings
 
 SPLITS = {0: "test", 1: "validation"}
 """Of the 500 documents every tenth is for the test, the one after it for validation, the rest for training."""

@@ -13,10 +13,10 @@ from pathlib import Path
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, processors
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration, set_seed
 
-from edgefold.downloads import Package, default_cache, fetch
-from edgefold.fine_tuning import fine_tune
-from edgefold.recipe_data import PairData
-from edgefold.recipes import TrainingSettings
+from edgefold.jobs.fine_tuning import fine_tune
+from edgefold.packaged.downloads import Package, default_cache, fetch
+from edgefold.recipes.data import PairData
+from edgefold.recipes.recipe import TrainingSettings
 from edgefold.staging import staged_folder
 
 WHEELS = {

@@ -15,7 +15,7 @@ from edgefold.exporters.cpu_graph import keep_layer_norms_apart
 from edgefold.exporters.flat_gathers import flatten_mask_gathers
 from edgefold.exporters.graph_names import Axes, name_ends
 from edgefold.exporters.transposed_weights import store_transposed
-from edgefold.quiet_tracing import first_cause, quiet
+from edgefold.tracing.quiet_tracing import first_cause, quiet
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,12 @@ from edgefold.exporters.quantization import Quantization, check_quantization, qu
 from edgefold.exporters.targets import TORCH_OPSET, choose_opset
 from edgefold.exporters.transposed_weights import store_transposed
 from edgefold.exporters.weight_quantization import quantize_weights
-from edgefold.key_value_caches import caches_off
-from edgefold.mask_steps import NM
-from edgefold.mask_targets import find_masked
-from edgefold.quiet_tracing import first_cause, quiet
-from edgefold.sparsity_checks import check_nm
+from edgefold.masks.checks import check_nm
+from edgefold.masks.steps import NM
+from edgefold.masks.targets import find_masked
 from edgefold.staging import check_output_folder, staged_folder
+from edgefold.tracing.key_value_caches import caches_off
+from edgefold.tracing.quiet_tracing import first_cause, quiet
 
 Batch = Mapping[str, Tensor]
 MODEL_FILE = "model.onnx"

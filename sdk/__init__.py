@@ -10,22 +10,22 @@ if TYPE_CHECKING:
     from edgefold.distillation import Contrast, Objective
     from edgefold.errors import DeviceError, EdgefoldError, GateError, InputError
     from edgefold.folding import fold
-    from edgefold.gate_settings import Gates
+    from edgefold.gates.settings import Gates
     from edgefold.hardware_sizes import round_up
-    from edgefold.mask_steps import NM, Block, Unstructured
+    from edgefold.masks.checks import check_nm
+    from edgefold.masks.steps import NM, Block, Unstructured
     from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
     from edgefold.pretraining import SentencePairCollator
-    from edgefold.sparsity_checks import check_nm
     from edgefold.student_building import build_student
     from edgefold.students import Student
     from edgefold.training import CompressionTrainer
-    from edgefold.vocabularies import trim_vocabulary, used_tokens
+    from edgefold.vocabulary.trimming import trim_vocabulary, used_tokens
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "NM": "mask_steps",
-    "Block": "mask_steps",
+    "NM": "masks.steps",
+    "Block": "masks.steps",
     "Bottleneck": "plans",
     "CompressionTrainer": "training",
     "Contrast": "distillation",
@@ -35,7 +35,7 @@ _HOME = {
     "DropLayers": "plans",
     "EdgefoldError": "errors",
     "GateError": "errors",
-    "Gates": "gate_settings",
+    "Gates": "gates.settings",
     "InputError": "errors",
     "LowRank": "plans",
     "Objective": "distillation",
@@ -45,17 +45,17 @@ _HOME = {
     "SentencePairCollator": "pretraining",
     "ShareLayers": "plans",
     "Student": "students",
-    "Unstructured": "mask_steps",
+    "Unstructured": "masks.steps",
     "build_student": "student_building",
-    "check_nm": "sparsity_checks",
+    "check_nm": "masks.checks",
     "fold": "folding",
     "load_student": "checkpoints",
     "round_up": "hardware_sizes",
     "save_student": "checkpoints",
     "search": "budget.device_search",
     "trace": "dimensions",
-    "trim_vocabulary": "vocabularies",
-    "used_tokens": "vocabularies",
+    "trim_vocabulary": "vocabulary.trimming",
+    "used_tokens": "vocabulary.trimming",
 }
 """Public names and the module each lives in; loaded on first use (PEP 562), so that `import edgefold` stays light."""
 

@@ -18,12 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from edgefold.arrangements import arrange, describe_arrangement, share
-from edgefold.attribute_edits import AttributeEdit, apply_edits
 from edgefold.errors import InputError
-from edgefold.graph_folders import GRAPH, read_graph, write_graph
+from edgefold.graphs.folders import GRAPH, read_graph, write_graph
 from edgefold.low_rank import FactorPair, factorize
+from edgefold.resizing.attribute_edits import AttributeEdit, apply_edits
 from edgefold.staging import sha256_file, staged_folder
+from edgefold.structure.arrangements import arrange, describe_arrangement, share
 
 SCHEMA_VERSION = 1
 MANIFEST = "edgefold.json"

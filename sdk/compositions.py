@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from edgefold.gates import HardConcreteGates
-from edgefold.layouts import Layout
+from edgefold.gates.student_gates import HardConcreteGates
 from edgefold.projections import Projection, compose
+from edgefold.resizing.layouts import Layout
 from edgefold.table_rows import row_layout, used_rows
 
 

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from edgefold.bottlenecks import CHILD
 from edgefold.dimensions import Dimension, DimensionGraph, trace
 from edgefold.errors import InputError
 from edgefold.hardware_sizes import round_up
-from edgefold.layouts import axis_names, copies
 from edgefold.projections import Map, Selection, compose
-from edgefold.resizing import resize_module
+from edgefold.resizing.layouts import axis_names, copies
+from edgefold.resizing.modules import resize_module
+from edgefold.structure.bottlenecks import CHILD
 
 logger = logging.getLogger(__name__)
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 3e-5}

@@ -14,17 +14,17 @@ from torch.export import Dim, export
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
-from edgefold.axes import Axis, AxisSpaces
-from edgefold.axis_rules import visit
-from edgefold.axis_tracer import AxisTracer, LinearRead, NormRead, sizes
-from edgefold.dimension_names import name_atoms
 from edgefold.errors import InputError
-from edgefold.key_value_caches import caches_off
-from edgefold.layouts import AxisLayout, Factor, Layout, axis_names, axis_size
-from edgefold.norm_rules import find_written_norms
-from edgefold.placement import device_of, placed
-from edgefold.quiet_tracing import quiet, raised_in
-from edgefold.unread_operators import unread_values
+from edgefold.resizing.layouts import AxisLayout, Factor, Layout, axis_names, axis_size
+from edgefold.tracing.axes import Axis, AxisSpaces
+from edgefold.tracing.axis_rules import visit
+from edgefold.tracing.axis_tracer import AxisTracer, LinearRead, NormRead, sizes
+from edgefold.tracing.dimension_names import name_atoms
+from edgefold.tracing.key_value_caches import caches_off
+from edgefold.tracing.norm_rules import find_written_norms
+from edgefold.tracing.placement import device_of, placed
+from edgefold.tracing.quiet_tracing import quiet, raised_in
+from edgefold.tracing.unread_operators import unread_values
 
 ALLOWED = {
     "linear": "Project or keep",

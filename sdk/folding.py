@@ -10,7 +10,7 @@ from edgefold.dead_coordinates import remove_dead_coordinates
 from edgefold.errors import InputError
 from edgefold.hardware_sizes import MULTIPLE
 from edgefold.lost_ranks import factorize_lost_ranks
-from edgefold.mask_steps import NM
+from edgefold.masks.steps import NM
 from edgefold.students import Student
 from edgefold.thin_products import merge_slow_pairs
 

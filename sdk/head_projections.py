@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from edgefold.dimensions import DimensionGraph
-from edgefold.layouts import Factor, axis_names, coordinates, copies, layout_names
 from edgefold.projections import Map, Projection, Selection, whitened_factors
+from edgefold.resizing.layouts import Factor, axis_names, coordinates, copies, layout_names
 
 
 def leading_heads(graph: DimensionGraph, name: str) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from edgefold.bottlenecks import CHILD
 from edgefold.dead_coordinates import same_function
 from edgefold.hardware_sizes import round_up
 from edgefold.low_rank import FactorPair, factorize
+from edgefold.structure.bottlenecks import CHILD
 from edgefold.thin_products import WINNING_SHARE, is_faster
 
 logger = logging.getLogger(__name__)

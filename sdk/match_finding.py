@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgefold.dimensions import DimensionGraph
-from edgefold.graph_taps import ends, insert_tap, module_paths
-from edgefold.layer_dropping import path_before
-from edgefold.layouts import AxisLayout, axis_names, axis_size, resized_layout
+from edgefold.graphs.taps import ends, insert_tap, module_paths
 from edgefold.matches import AttentionMatch, Match, Part
 from edgefold.projections import Map, Selection
-from edgefold.restructuring import Restructured
-from edgefold.stacks import Stack, find_stacks
+from edgefold.resizing.layouts import AxisLayout, axis_names, axis_size, resized_layout
+from edgefold.structure.layer_dropping import path_before
+from edgefold.structure.restructuring import Restructured
+from edgefold.structure.stacks import Stack, find_stacks
 
 
 @dataclass

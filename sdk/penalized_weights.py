@@ -9,8 +9,8 @@ from torch import Tensor
 
 from edgefold.dimensions import DimensionGraph
 from edgefold.errors import InputError
-from edgefold.layouts import axis_names, copies
 from edgefold.penalties import GroupLasso, WeightPenalty
+from edgefold.resizing.layouts import axis_names, copies
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from edgefold.errors import InputError
-from edgefold.mask_steps import NM, Block, Unstructured
+from edgefold.masks.steps import NM, Block, Unstructured
 
 
 @dataclass(frozen=True)

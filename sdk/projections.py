@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from edgefold.calibration import Moments
-from edgefold.layouts import Factor, axis_names, axis_size, copies
+from edgefold.resizing.layouts import Factor, axis_names, axis_size, copies
 
 
 @dataclass(frozen=True)

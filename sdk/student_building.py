@@ -9,27 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgefold.bottlenecks import add_bottlenecks
 from edgefold.calibration import Batch
 from edgefold.dimensions import Dimension, DimensionGraph, check_inputs, trace
 from edgefold.errors import InputError
-from edgefold.gate_settings import Gates
-from edgefold.gate_targets import check_gates, make_gates
+from edgefold.gates.settings import Gates
+from edgefold.gates.targets import check_gates, make_gates
 from edgefold.hardware_sizes import warn_of_odd_sizes
-from edgefold.initialisation import start_student
-from edgefold.known_maps import find_known_maps
-from edgefold.layouts import layout_names
 from edgefold.low_rank import FactorPair, factorize, find_factor_pairs
-from edgefold.mask_steps import MaskStep
-from edgefold.mask_targets import find_masked, masking_steps, start_masks
+from edgefold.masks.steps import MaskStep
+from edgefold.masks.targets import find_masked, masking_steps, start_masks
 from edgefold.match_finding import MatchFinder
-from edgefold.placement import device_of, placed
 from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
-from edgefold.resizing import resize_module
-from edgefold.restructuring import restructure
-from edgefold.sequential_start import Progress, refit_sequentially
-from edgefold.size_constants import compensated, find_compensations
+from edgefold.resizing.layouts import layout_names
+from edgefold.resizing.modules import resize_module
+from edgefold.resizing.size_constants import compensated, find_compensations
+from edgefold.starts.initialisation import start_student
+from edgefold.starts.known_maps import find_known_maps
+from edgefold.starts.sequential_start import Progress, refit_sequentially
+from edgefold.structure.bottlenecks import add_bottlenecks
+from edgefold.structure.restructuring import restructure
 from edgefold.students import MODES, Structure, Student
+from edgefold.tracing.placement import device_of, placed
 
 STARTS = ("sequential", "pca")
 IMPORTANCES = ("energy", "elimination")
@@ -68,7 +68,7 @@ def build_student(
         progress: progress("start", layers done, of all, figures of the last one).
         graph: of the teacher, where it has been traced already; of no use where the teacher is not on the CPU.
         previous: a student under the same plan, of another teacher, whose maps are taken instead of calibrated ones
-            (see `edgefold.carrying`).
+            (see `edgefold.jobs.carrying`).
         gates: on dimensions of the student that the plan makes, which training closes one by one; see `Gates`.
 
     Raises:

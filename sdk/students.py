@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from edgefold.attribute_edits import AttributeEdit
 from edgefold.compositions import Composition, compose_weights, gated
 from edgefold.errors import InputError
-from edgefold.gates import HardConcreteGates
-from edgefold.graph_taps import remove_taps
-from edgefold.initialisation import StudentStart
-from edgefold.layouts import Layout, layout_names
+from edgefold.gates.student_gates import HardConcreteGates
+from edgefold.graphs.taps import remove_taps
 from edgefold.low_rank import FactorPair
-from edgefold.masks import Masks
+from edgefold.masks.student_masks import Masks
 from edgefold.matches import AttentionMatch, Match
 from edgefold.plans import Plan
 from edgefold.projections import Map, Projection, Selection
 from edgefold.reachability import keep_reachable
-from edgefold.tied_state import keep_tied_once
+from edgefold.resizing.attribute_edits import AttributeEdit
+from edgefold.resizing.layouts import Layout, layout_names
+from edgefold.starts.initialisation import StudentStart
+from edgefold.tracing.tied_state import keep_tied_once
 from edgefold.weight_slots import WeightSlot, find_slots
 
 MODES = ("weights", "projection", "all")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from edgefold.layouts import Layout
+from edgefold.resizing.layouts import Layout
 
 LARGE = 1024
 """Rows from which looking for the used ones costs less than it saves."""

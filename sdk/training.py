@@ -18,13 +18,13 @@ from edgefold.distillation.terms import Distillation, maps_between
 from edgefold.distillation.tokenizer_agreement import check_tokenizers
 from edgefold.errors import InputError
 from edgefold.fingerprints import fingerprint_data, fingerprint_model
-from edgefold.gate_schedule import GateSchedule, give_own_rates
-from edgefold.mask_schedule import MaskSchedule
+from edgefold.gates.schedule import GateSchedule, give_own_rates
+from edgefold.masks.schedule import MaskSchedule
 from edgefold.penalty_terms import PenaltyTerms
 from edgefold.students import Student
-from edgefold.teacher_cache import EXAMPLE_IDS, NumberedCollator, NumberedDataset, TeacherCache
-from edgefold.teacher_files import INDEX, TeacherFiles, record_teacher
-from edgefold.teacher_rows import TeacherOutputs
+from edgefold.teachers.cache import EXAMPLE_IDS, NumberedCollator, NumberedDataset, TeacherCache
+from edgefold.teachers.files import INDEX, TeacherFiles, record_teacher
+from edgefold.teachers.rows import TeacherOutputs
 
 
 class CompressionTrainer(Trainer):

@@ -238,7 +238,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_result() -> Callable[..., Any]:
     """A factory of a model's results: a speed-up with an interval of one percent to either side."""
     from edgefold.ratios import Ratio
-    from edgefold.summaries import ModelResult
+    from edgefold.reporting.summaries import ModelResult
 
     def make(
         name: str, accuracy: float, speed: float, megabytes: float, role: Any = "rival", precision: str = "int8"
@@ -264,7 +264,7 @@ def make_result() -> Callable[..., Any]:
 def make_summary() -> Callable[..., Any]:
     """A factory of the demo's summary around some results."""
     from edgefold.device_states import DeviceState
-    from edgefold.summaries import DemoSummary, GateResult, LayerShape, find_dominated
+    from edgefold.reporting.summaries import DemoSummary, GateResult, LayerShape, find_dominated
 
     def make(results: list[Any], **fields: Any) -> DemoSummary:
         state = DeviceState(

@@ -8,11 +8,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 
 from edgefold.cli.demo_measurement import Contestant, measure_accuracy
+from edgefold.data.texts import read_splits
 from edgefold.exporters import export_onnx, quantize_onnx
-from edgefold.recipes import Recipe, check_recipe, load_recipe
+from edgefold.recipes.recipe import Recipe, check_recipe, load_recipe
 from edgefold.tasks.batches import bare_batches
 from edgefold.tasks.text_classification import tokenize
-from edgefold.text_data import read_splits
 
 FOLDER = Path(__file__).parents[1] / "examples" / "recipes"
 TASK = "text-classification"

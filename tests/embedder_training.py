@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgefold.distillation import captured_outputs, token_mask
 from edgefold.students import Match, Student
-from edgefold.teacher_cache import TeacherCache, TeacherOutputs
+from edgefold.teachers.cache import TeacherCache, TeacherOutputs
 
 
 @dataclass(frozen=True)

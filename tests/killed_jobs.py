@@ -7,8 +7,8 @@ from pathlib import Path
 
 SCRIPT = """
 import os, signal, sys
-from edgefold.compression import compress
-from edgefold.recipes import load_recipe
+from edgefold.jobs.compression import compress
+from edgefold.recipes.recipe import load_recipe
 
 recipe, out, stage, step = sys.argv[1:]
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from edgefold.distillation import logits_of
-from edgefold.packaged_models import fetch_smollm2
-from edgefold.packaged_text import load_addresses
+from edgefold.packaged.models import fetch_smollm2
+from edgefold.packaged.text import load_addresses
 
 LENGTH = 256
 ROWS = 4

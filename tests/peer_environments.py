@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from edgefold.downloads import default_cache
+from edgefold.packaged.downloads import default_cache
 
 TORCH = f"torch=={torch.__version__.partition('+')[0]}"
 """As it is here, but for the build."""

@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 
 from edgefold.cli.demo_rivals import train_for
 from edgefold.distillation import Objective
-from edgefold.recipes import Recipe
+from edgefold.recipes.recipe import Recipe
 
 SCRIPTS = Path(__file__).with_name("benchmarks") / "peers"
 MODELOPT = ("modelopt-0.47", (TORCH, "nvidia-modelopt[onnx]==0.47.0", "transformers", "requests"))

@@ -11,8 +11,8 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
-from edgefold.demo_data import INNER_ARCHIVE, REVIEWS, fetch_model
-from edgefold.downloads import default_cache, fetch
+from edgefold.packaged.demo import INNER_ARCHIVE, REVIEWS, fetch_model
+from edgefold.packaged.downloads import default_cache, fetch
 
 HELD_OUT = 600
 LENGTH = 64

@@ -93,8 +93,8 @@ def write_stages(folder: Path) -> Path:
 
 def interrupt_and_resume(recipe: Path, out: Path) -> Any:
     """Stop the job at a step after its first checkpoint, and let --resume end it; returns the result."""
-    from edgefold.compression import compress
-    from edgefold.recipes import load_recipe
+    from edgefold.jobs.compression import compress
+    from edgefold.recipes.recipe import load_recipe
 
     class Stopped(Exception):
         pass

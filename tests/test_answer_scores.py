@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgefold.answer_scores import answer_words, exact_match, word_f1
+from edgefold.scores.answers import answer_words, exact_match, word_f1
 
 
 def test_by_hand() -> None:

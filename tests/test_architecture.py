@@ -13,17 +13,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {
     "edgefold": ROOT / "sdk",
-    "edgefold.budget": ROOT / "sdk" / "budget",
-    "edgefold.cli": ROOT / "sdk" / "cli",
-    "edgefold.distillation": ROOT / "sdk" / "distillation",
-    "edgefold.integrations": ROOT / "sdk" / "integrations",
-    "edgefold.penalties": ROOT / "sdk" / "penalties",
+    **{f"edgefold.{path.parent.name}": path.parent for path in sorted((ROOT / "sdk").glob("*/__init__.py"))},
     "edgefold.exporters": ROOT / "exporters",
     "edgefold.exporters.tensorrt": ROOT / "exporters" / "tensorrt",
     "edgefold.runtimes": ROOT / "runtimes",
     "edgefold.runtimes.agent": ROOT / "runtimes" / "agent",
     "edgefold.runtimes.remote": ROOT / "runtimes" / "remote",
-    "edgefold.tasks": ROOT / "sdk" / "tasks",
     "optimum.commands.register": ROOT / "sdk" / "optimum_register",
 }
 
@@ -57,7 +52,14 @@ ALLOWED = {
         "edgefold.exporters.tensorrt",
         "edgefold",
         "edgefold.distillation",
+        "edgefold.gates",
+        "edgefold.graphs",
+        "edgefold.masks",
         "edgefold.penalties",
+        "edgefold.resizing",
+        "edgefold.structure",
+        "edgefold.teachers",
+        "edgefold.tracing",
     ),
     "edgefold.exporters.tensorrt": (
         "edgefold.exporters.tensorrt",
@@ -67,70 +69,203 @@ ALLOWED = {
         "edgefold.staging",
         "edgefold.tensorrt_modules",
     ),
-    "edgefold": ("edgefold", "edgefold.distillation", "edgefold.penalties", "edgefold.tasks"),
+    "edgefold": (
+        "edgefold",
+        "edgefold.distillation",
+        "edgefold.gates",
+        "edgefold.graphs",
+        "edgefold.masks",
+        "edgefold.penalties",
+        "edgefold.resizing",
+        "edgefold.starts",
+        "edgefold.structure",
+        "edgefold.teachers",
+        "edgefold.tracing",
+        "edgefold.vocabulary",
+    ),
     "edgefold.budget": (
         "edgefold",
         "edgefold.budget",
         "edgefold.distillation",
         "edgefold.exporters",
+        "edgefold.jobs",
+        "edgefold.recipes",
+        "edgefold.reporting",
+        "edgefold.resizing",
         "edgefold.runtimes",
+        "edgefold.scores",
+        "edgefold.starts",
+        "edgefold.structure",
         "edgefold.tasks",
+        "edgefold.tracing",
     ),
-    "edgefold.distillation": ("edgefold", "edgefold.distillation", "edgefold.penalties"),
+    "edgefold.cli": (
+        "edgefold",
+        "edgefold.budget",
+        "edgefold.cli",
+        "edgefold.data",
+        "edgefold.distillation",
+        "edgefold.exporters",
+        "edgefold.exporters.tensorrt",
+        "edgefold.jobs",
+        "edgefold.packaged",
+        "edgefold.penalties",
+        "edgefold.recipes",
+        "edgefold.reporting",
+        "edgefold.runtimes",
+        "edgefold.runtimes.remote",
+        "edgefold.tasks",
+        "edgefold.tracing",
+    ),
+    "edgefold.data": (
+        "edgefold.data",
+        "edgefold.errors",
+    ),
+    "edgefold.distillation": (
+        "edgefold",
+        "edgefold.distillation",
+        "edgefold.penalties",
+        "edgefold.structure",
+        "edgefold.teachers",
+    ),
+    "edgefold.gates": (
+        "edgefold",
+        "edgefold.gates",
+        "edgefold.masks",
+        "edgefold.resizing",
+    ),
+    "edgefold.graphs": (
+        "edgefold",
+        "edgefold.graphs",
+        "edgefold.tracing",
+    ),
     "edgefold.integrations": (
         "edgefold",
         "edgefold.cli",
         "edgefold.exporters",
         "edgefold.integrations",
         "edgefold.runtimes",
+        "edgefold.tracing",
     ),
-    "edgefold.penalties": ("edgefold.penalties", "edgefold.errors"),
-    "edgefold.tasks": ("edgefold", "edgefold.distillation", "edgefold.penalties", "edgefold.tasks"),
-    "edgefold.cli": (
+    "edgefold.jobs": (
         "edgefold",
-        "edgefold.budget",
-        "edgefold.cli",
         "edgefold.distillation",
-        "edgefold.exporters",
-        "edgefold.exporters.tensorrt",
-        "edgefold.penalties",
-        "edgefold.runtimes",
-        "edgefold.runtimes.remote",
+        "edgefold.jobs",
+        "edgefold.recipes",
+        "edgefold.starts",
+        "edgefold.structure",
         "edgefold.tasks",
+        "edgefold.vocabulary",
+    ),
+    "edgefold.masks": (
+        "edgefold",
+        "edgefold.masks",
+        "edgefold.starts",
+        "edgefold.tracing",
+    ),
+    "edgefold.packaged": (
+        "edgefold.packaged",
+        "edgefold.data",
+        "edgefold.errors",
+        "edgefold.staging",
+    ),
+    "edgefold.penalties": (
+        "edgefold.penalties",
+        "edgefold.errors",
+    ),
+    "edgefold.recipes": (
+        "edgefold.recipes",
+        "edgefold.errors",
+        "edgefold.gates",
+        "edgefold.penalties",
+        "edgefold.plans",
+        "edgefold.staging",
+    ),
+    "edgefold.reporting": (
+        "edgefold.reporting",
+        "edgefold.device_states",
+        "edgefold.errors",
+        "edgefold.ratios",
+        "edgefold.reports",
+        "edgefold.staging",
+    ),
+    "edgefold.resizing": (
+        "edgefold",
+        "edgefold.resizing",
+        "edgefold.graphs",
+        "edgefold.tracing",
+    ),
+    "edgefold.scores": ("edgefold.scores",),
+    "edgefold.starts": (
+        "edgefold",
+        "edgefold.starts",
+        "edgefold.graphs",
+        "edgefold.resizing",
+        "edgefold.tracing",
+    ),
+    "edgefold.structure": (
+        "edgefold",
+        "edgefold.structure",
+        "edgefold.resizing",
+    ),
+    "edgefold.tasks": (
+        "edgefold",
+        "edgefold.data",
+        "edgefold.distillation",
+        "edgefold.recipes",
+        "edgefold.scores",
+        "edgefold.tasks",
+        "edgefold.tracing",
+    ),
+    "edgefold.teachers": (
+        "edgefold.teachers",
+        "edgefold.errors",
+        "edgefold.staging",
+    ),
+    "edgefold.tracing": (
+        "edgefold.tracing",
+        "edgefold.errors",
+    ),
+    "edgefold.vocabulary": (
+        "edgefold",
+        "edgefold.vocabulary",
+        "edgefold.resizing",
+        "edgefold.structure",
     ),
     "optimum.commands.register": ("edgefold.integrations.optimum_command",),
 }
-"""Package -> the modules of ours, or packages with all their modules, that it may import. "edgefold" is sdk/ alone."""
+"""Package -> the modules of ours, or packages with all their modules, that it may import. "edgefold" is
+the modules of sdk/ that stand in no package."""
 FRONT = ("edgefold.budget.device_search",)
 """Further modules whose names `edgefold` itself, its __init__ alone, hands out."""
 
 WITHOUT_TORCH = (
     "artifact_archives",
     "artifacts",
-    "benchmark_page",
-    "comparisons",
-    "data_files",
+    "reporting.benchmark_page",
+    "reporting.comparisons",
+    "data.records",
     "errors",
-    "gate_settings",
+    "gates.settings",
     "device_states",
     "gpu_states",
-    "image_data",
-    "mask_steps",
+    "data.images",
+    "masks.steps",
     "nvidia_driver",
     "openvino_modules",
-    "penalty_settings",
-    "plain_text",
+    "recipes.penalties",
+    "data.plain_text",
     "plans",
-    "question_data",
+    "data.questions",
     "ratios",
-    "recipe_data",
-    "recipes",
-    "report_files",
+    "recipes.data",
+    "recipes.recipe",
+    "reporting.files",
     "reports",
     "staging",
-    "tagged_data",
+    "data.tags",
     "tensorrt_modules",
-    "text_data",
+    "data.texts",
 )
 """Modules of sdk/ that a device, or a command before its work begins, imports without torch."""
 WITH_TORCH = (
@@ -257,6 +392,29 @@ def test_every_public_name_exists_is_listed_and_is_found_where_it_lives(package:
         assert name in dir(namespace) or package != "edgefold"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = namespace.nothing
+
+
+def test_packages_do_not_import_each_other_in_circles() -> None:
+    """But for the modules of sdk/ that stand in no package: some are above the packages, others below."""
+    below = {package: {whole(name) for name in ALLOWED[package]} for package in FOLDERS}
+    seen: list[str] = []
+
+    def visit(package: str, above: tuple[str, ...]) -> None:
+        assert package not in above, " imports ".join((*above, package))
+        others = set().union(*(below[name] for name in below if whole(name) == package)) - {package, "edgefold"}
+        for other in sorted(others - set(seen)):
+            visit(other, (*above, package))
+        seen.append(package)
+
+    for package in sorted({whole(name) for name in FOLDERS} - {"edgefold"}):
+        visit(package, ())
+    assert {"edgefold.tracing", "edgefold.jobs", "edgefold.exporters"} <= set(seen)
+
+
+def whole(name: str) -> str:
+    """edgefold.runtimes of edgefold.runtimes.remote; edgefold of what stands in no package."""
+    package = name if name in FOLDERS else name.rpartition(".")[0]
+    return ".".join(package.split(".")[:2])
 
 
 def test_every_folder_is_covered_by_the_table() -> None:

@@ -8,9 +8,9 @@ import torch
 from task_jobs import SIZES, WORDS, make_tokenizer
 
 from edgefold.augmentation import near_words, replace_words
+from edgefold.data.texts import Example
 from edgefold.errors import InputError
-from edgefold.recipe_data import AugmentationSettings, TextData
-from edgefold.text_data import Example
+from edgefold.recipes.data import AugmentationSettings, TextData
 
 TEXTS = ["worda wordb wordas, [MASK] wordc!", "wordn  wordn"]
 
@@ -62,8 +62,8 @@ def test_a_model_without_word_embeddings_is_refused() -> None:
 
 
 def test_copies_keep_their_labels_and_other_splits_their_texts(teacher: Any, tmp_path: Path) -> None:
-    from edgefold.recipe_stages import Job
-    from edgefold.stage_inputs import open_stage
+    from edgefold.jobs.stage_inputs import open_stage
+    from edgefold.recipes.stages import Job
 
     teacher.save_pretrained(tmp_path / "teacher")
     make_tokenizer().save_pretrained(tmp_path / "teacher")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgefold.axes import AxisSpaces
+from edgefold.tracing.axes import AxisSpaces
 
 
 def test_unified_axes_share_marks_made_before_and_after() -> None:

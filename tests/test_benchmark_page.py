@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from edgefold.benchmark_page import render_benchmarks
-from edgefold.comparisons import compare_reports, pair_up
 from edgefold.device_states import DeviceState
-from edgefold.latency_figure import latency_plot
-from edgefold.report_canvas import NARROW, WIDE, Canvas
+from edgefold.reporting.benchmark_page import render_benchmarks
+from edgefold.reporting.canvas import NARROW, WIDE, Canvas
+from edgefold.reporting.comparisons import compare_reports, pair_up
+from edgefold.reporting.latency_figure import latency_plot
 from edgefold.reports import Report
 
 Make = Callable[..., Report]

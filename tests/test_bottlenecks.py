@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgefold.bottlenecks import bottlenecks_of, count_bottleneck_macs
 from edgefold.checkpoints import load_student, save_student
 from edgefold.errors import InputError
 from edgefold.folding import fold
 from edgefold.plans import Bottleneck, DropLayers, Plan, Project, ShareLayers
+from edgefold.structure.bottlenecks import bottlenecks_of, count_bottleneck_macs
 from edgefold.student_building import build_student
 from edgefold.students import MODES
 

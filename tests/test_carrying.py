@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from edgefold.carrying import Lineage, carry_over, plain_of, shrink
 from edgefold.errors import InputError
-from edgefold.known_maps import counterparts
+from edgefold.jobs.carrying import Lineage, carry_over, plain_of, shrink
 from edgefold.plans import DropLayers, Plan, Project, Select
+from edgefold.starts.known_maps import counterparts
 from edgefold.student_building import build_student
 from edgefold.students import Student
 
@@ -139,7 +139,7 @@ def test_a_second_plan_at_full_size_changes_nothing(
 
 
 def test_dimensions_are_found_again_by_the_parameters_along_them() -> None:
-    from edgefold.layouts import Factor
+    from edgefold.resizing.layouts import Factor
 
     one = {"w": ((Factor("ffn.1", 8),), (Factor("", 6, ((Factor("heads", 2), Factor("a", 3)),)),))}
     other = {"w": ((Factor("ffn.3", 4),), (Factor("", 3, ((Factor("h", 1), Factor("b", 3)),)),)), "v": ()}

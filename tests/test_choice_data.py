@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgefold.choice_data import check_choices, find_choice_names, read_choices
+from edgefold.data.choices import check_choices, find_choice_names, read_choices
 from edgefold.errors import InputError
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from edgefold.comparisons import compare_reports, find_differences, pair_up
 from edgefold.device_states import DeviceState
 from edgefold.ratios import paired_ratio
+from edgefold.reporting.comparisons import compare_reports, find_differences, pair_up
 from edgefold.reports import Report
 
 Make = Callable[..., Report]

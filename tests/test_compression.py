@@ -9,14 +9,14 @@ import torch
 from killed_jobs import kill_in_training
 
 from edgefold.checkpoints import load_student
-from edgefold.compression import compress
-from edgefold.compression_results import CompressionResult
 from edgefold.errors import InputError
-from edgefold.penalty_settings import PenaltyEntry
-from edgefold.recipe_objective import ContrastSettings, ObjectiveSettings
-from edgefold.recipe_plan import PlanStep
-from edgefold.recipe_training import TeacherCacheSettings, VocabularySettings
-from edgefold.recipes import Recipe, check_recipe, load_recipe
+from edgefold.jobs.compression import compress
+from edgefold.jobs.results import CompressionResult
+from edgefold.recipes.objective import ContrastSettings, ObjectiveSettings
+from edgefold.recipes.penalties import PenaltyEntry
+from edgefold.recipes.plan import PlanStep
+from edgefold.recipes.recipe import Recipe, check_recipe, load_recipe
+from edgefold.recipes.training import TeacherCacheSettings, VocabularySettings
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -141,7 +141,7 @@ def test_a_killed_run_resumes_to_the_same_student(recipe: Recipe, job: Path, tmp
     long = changed(recipe, epochs=4, checkpoint_steps=5, batch_size=4)  # two losses are logged
     undisturbed = compress(long, tmp_path / "undisturbed")
     stored = job / "long.yaml"
-    from edgefold.recipes import dump_recipe
+    from edgefold.recipes.recipe import dump_recipe
 
     dump_recipe(long, stored)
     kill_in_training(stored, tmp_path / "killed", step=13)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from packed_whisper import write_model
 
-from edgefold.ctranslate2_files import read_model
 from edgefold.errors import InputError
+from edgefold.packaged.ctranslate2_files import read_model
 
 GENERATOR = np.random.default_rng(0)
 ARRAYS = {

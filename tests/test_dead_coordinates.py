@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 from edgefold.dead_coordinates import find_dead_coordinates, may_have_died, remove_dead_coordinates, same_function
 from edgefold.dimensions import DimensionGraph, trace
 from edgefold.folding import fold
-from edgefold.layouts import axis_names, copies
 from edgefold.plans import Bottleneck, Plan
+from edgefold.resizing.layouts import axis_names, copies
 from edgefold.student_building import build_student
 
 DEAD = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgefold.artifacts import load_artifact
-from edgefold.summaries import DemoSummary
+from edgefold.reporting.summaries import DemoSummary
 
 
 @pytest.fixture(scope="module")

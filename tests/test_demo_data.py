@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from edgefold import demo_data
-from edgefold.demo_data import default_cache, fetch_model, load_reviews, parse_reviews
-from edgefold.downloads import Package
 from edgefold.errors import EdgefoldError, InputError
+from edgefold.packaged import demo as demo_data
+from edgefold.packaged.demo import default_cache, fetch_model, load_reviews, parse_reviews
+from edgefold.packaged.downloads import Package
 
 
 def known(path: Path) -> Package:

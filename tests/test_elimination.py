@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgefold.elimination import eliminate, open_reader
 from edgefold.projections import most_important
+from edgefold.starts.elimination import eliminate, open_reader
 
 
 def inputs(rows: int, size: int, seed: int = 0) -> Tensor:

@@ -154,7 +154,7 @@ def test_coordinates_that_nobody_reads_are_selected_away_without_a_trace(
     name: str, dimension: str, readers: dict[str, int]
 ) -> None:
     """The strongest law of the smaller module: at its new sizes it computes what the teacher does."""
-    from edgefold.layouts import copies
+    from edgefold.resizing.layouts import copies
 
     model, inputs = make(name)
     graph = trace(model, inputs)

@@ -14,8 +14,8 @@ from edgefold.dimensions import trace
 from edgefold.distillation import Objective
 from edgefold.errors import InputError
 from edgefold.folding import fold
-from edgefold.gate_schedule import give_own_rates
-from edgefold.gate_settings import Gates
+from edgefold.gates.schedule import give_own_rates
+from edgefold.gates.settings import Gates
 from edgefold.plans import Plan
 from edgefold.student_building import build_student
 from edgefold.students import Student

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from edgefold.gate_selection import least_size, select_open
-from edgefold.parameter_counts import ParameterCount
+from edgefold.gates.parameter_counts import ParameterCount
+from edgefold.gates.selection import least_size, select_open
 
 COUNT = ParameterCount({("ffn",): 10, ("heads",): 70, ("ffn", "stream"): 2})
 SIZES = {"ffn": 40, "heads": 6, "stream": 12}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from edgefold.dimensions import trace
 from edgefold.distillation import Objective
 from edgefold.errors import InputError
-from edgefold.gate_settings import Gates
+from edgefold.gates.settings import Gates
 from edgefold.penalties import L1, GroupLasso
 from edgefold.penalty_terms import PenaltyTerms
 from edgefold.plans import NM, Plan, Unstructured

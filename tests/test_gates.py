@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.folding import evaluate, fold
-from edgefold.gate_settings import Gates
-from edgefold.hard_concrete import mean, open_probability, sample
+from edgefold.gates.hard_concrete import mean, open_probability, sample
+from edgefold.gates.settings import Gates
 from edgefold.plans import LowRank, Plan, Project
 from edgefold.student_building import build_student
 from edgefold.students import Student

@@ -14,11 +14,11 @@ from tiny_graphs import conv_net, decoder, encoder, model_of, product, save_as_a
 from typer.testing import CliRunner
 
 from edgefold.artifacts import Artifact
-from edgefold.benchmark_page import render_benchmarks
 from edgefold.cli.application import app
 from edgefold.errors import DeviceError
 from edgefold.nvidia_driver import read_gpu
-from edgefold.report_files import load_named_reports
+from edgefold.reporting.benchmark_page import render_benchmarks
+from edgefold.reporting.files import load_named_reports
 from edgefold.runtimes import benchmark, example_inputs, open_session, open_torch_baseline, read_device_state
 from edgefold.runtimes.agent.onnx_models import GPU_PROVIDERS
 from edgefold.runtimes.gpu_power import measure_gpu_power

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefold.dimensions import trace
-from edgefold.graph_alignment import align, renamed
+from edgefold.graphs.alignment import align, renamed
 
 
 class Stream(nn.Module):

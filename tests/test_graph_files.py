@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefold.errors import InputError
-from edgefold.graph_files import build_graph, describe_graph, trace_plain
+from edgefold.graphs.files import build_graph, describe_graph, trace_plain
 
 
 class Conv(nn.Module):

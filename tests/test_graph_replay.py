@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefold.dimensions import trace
-from edgefold.graph_replay import Replay
+from edgefold.graphs.replay import Replay
 
 
 class Two(nn.Module):

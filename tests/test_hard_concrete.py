@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from edgefold.hard_concrete import log_alpha_of, mean, open_probability, sample
+from edgefold.gates.hard_concrete import log_alpha_of, mean, open_probability, sample
 
 ALPHAS = torch.tensor([-4.0, -2.0, 0.0, 1.0, 3.0, 6.0], dtype=torch.float64)
 

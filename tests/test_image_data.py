@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgefold.data.images import check_classes, find_class_names, read_images
 from edgefold.errors import InputError
-from edgefold.image_data import check_classes, find_class_names, read_images
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 5, 6), dtype=np.uint8)
 LABELS = ["dog", "cat", "cat", "dog"]

@@ -15,10 +15,10 @@ from tiny_graphs import conv_net, encoder, save_as_artifact
 from typer.testing import CliRunner
 
 from edgefold.artifacts import Artifact
-from edgefold.benchmark_page import render_benchmarks
 from edgefold.cli.application import app
 from edgefold.errors import DeviceError, InputError
-from edgefold.report_files import load_reports
+from edgefold.reporting.benchmark_page import render_benchmarks
+from edgefold.reporting.files import load_reports
 from edgefold.runtimes import benchmark, io_binding, onnxruntime_session, open_session
 from edgefold.runtimes.cudart import Cudart
 

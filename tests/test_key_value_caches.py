@@ -18,9 +18,9 @@ from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.exporters import export_onnx
 from edgefold.folding import fold
-from edgefold.key_value_caches import caches_off
 from edgefold.plans import Plan, Select
 from edgefold.student_building import build_student
+from edgefold.tracing.key_value_caches import caches_off
 
 
 def llama() -> nn.Module:

@@ -22,10 +22,10 @@ from transformers import (
 from edgefold.checkpoints import load_student, save_student
 from edgefold.errors import InputError
 from edgefold.folding import fold
-from edgefold.layer_cutting import cut_layers
-from edgefold.layer_dropping import path_before
 from edgefold.plans import DropLayers, Plan, Project, Select
-from edgefold.stacks import Stack
+from edgefold.structure.layer_cutting import cut_layers
+from edgefold.structure.layer_dropping import path_before
+from edgefold.structure.stacks import Stack
 from edgefold.student_building import build_student
 from edgefold.students import MODES
 

@@ -14,8 +14,8 @@ from edgefold.checkpoints import load_student, save_student
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.folding import fold
-from edgefold.layer_sharing import shared_names, with_every_name
 from edgefold.plans import DropLayers, LowRank, Plan, Project, Select, ShareLayers
+from edgefold.structure.layer_sharing import shared_names, with_every_name
 from edgefold.student_building import build_student
 from edgefold.students import MODES
 

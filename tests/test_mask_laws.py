@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgefold.mask_laws import as_matrix, from_groups, from_matrix, into_groups, lowest_in_balance
-from edgefold.mask_steps import NM, Block, MaskStep, Unstructured
+from edgefold.masks.laws import as_matrix, from_groups, from_matrix, into_groups, lowest_in_balance
+from edgefold.masks.steps import NM, Block, MaskStep, Unstructured
 
 STEPS: list[MaskStep] = [
     Unstructured(0.8),

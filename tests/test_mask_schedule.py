@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from edgefold.distillation import Objective
 from edgefold.folding import fold
-from edgefold.mask_steps import NM, Block, Unstructured, zeros_at
+from edgefold.masks.steps import NM, Block, Unstructured, zeros_at
 from edgefold.plans import Plan
 from edgefold.student_building import build_student
 from edgefold.students import Student

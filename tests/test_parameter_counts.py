@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from edgefold.dimensions import trace
-from edgefold.layouts import Factor, layout_names, resized_shape
-from edgefold.parameter_counts import count_parameters
+from edgefold.gates.parameter_counts import count_parameters
+from edgefold.resizing.layouts import Factor, layout_names, resized_shape
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "unet", "fused", "recommender"])

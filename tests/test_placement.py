@@ -10,10 +10,10 @@ from torch import nn
 
 from edgefold.dimensions import trace
 from edgefold.folding import fold
-from edgefold.placement import device_of, placed
 from edgefold.plans import NM, LowRank, Plan, Project, Select
 from edgefold.student_building import build_student
 from edgefold.students import MODES
+from edgefold.tracing.placement import device_of, placed
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 PLAN = Plan([Project("hidden", 16), Select("ffn", 24), Select("heads", 2)])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from edgefold.data.plain_text import LONGEST_LINE, find_texts
 from edgefold.errors import InputError
-from edgefold.plain_text import LONGEST_LINE, find_texts
 
 
 def test_files_of_a_folder_in_order_and_their_lines(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edgefold.calibration import Moments
-from edgefold.layouts import Factor, copies, resized_shape
 from edgefold.projections import (
     Projection,
     Selection,
@@ -17,6 +16,7 @@ from edgefold.projections import (
     reader_importance,
     whitened_factors,
 )
+from edgefold.resizing.layouts import Factor, copies, resized_shape
 
 
 def moments_of(rows: torch.Tensor) -> Moments:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from edgefold.data.questions import read_questions
 from edgefold.errors import InputError
-from edgefold.question_data import read_questions
 
 GOOD: dict[str, Any] = {
     "context": "A joy.",

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.plans import Plan, Project
-from edgefold.quiet_tracing import quiet
 from edgefold.student_building import build_student
+from edgefold.tracing.quiet_tracing import quiet
 
 
 class Branching(nn.Module):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from edgefold.ranking_scores import area_under_curve, rank_correlation
+from edgefold.scores.rankings import area_under_curve, rank_correlation
 
 ROWS = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), max_size=12)
 

@@ -13,7 +13,7 @@ from example_scripts import EXAMPLES, load
 from packed_whisper import make_whisper, write_packed_whisper
 from typer.testing import CliRunner
 
-from edgefold.recipes import Recipe, check_recipe, load_recipe
+from edgefold.recipes.recipe import Recipe, check_recipe, load_recipe
 
 RECIPES = sorted((EXAMPLES / "recipes").glob("*.yaml"))
 CLASSIFIERS = [
@@ -58,7 +58,7 @@ def test_every_recipe_says_how_it_is_run_and_is_valid(path: Path) -> None:
 )
 def test_every_classifier_among_them_runs(path: Path, job: Path, tmp_path: Path) -> None:
     from edgefold.checkpoints import load_student
-    from edgefold.compression import compress
+    from edgefold.jobs.compression import compress
 
     result = compress(check_recipe(in_short(load_recipe(path), job)), tmp_path / "student")
     assert 0 <= result.metrics["test_accuracy"] <= 1
@@ -71,7 +71,7 @@ def test_every_classifier_among_them_runs(path: Path, job: Path, tmp_path: Path)
         sizes = {layer.intermediate.dense.out_features for layer in opened.bert.encoder.layer}
         assert all(size % 4 == 0 for size in sizes)
     if path.stem == "nm_sparse":
-        from edgefold.sparsity_checks import check_nm
+        from edgefold.masks.checks import check_nm
 
         assert check_nm(opened, 2, 4, where="encoder") == 12
 
@@ -82,9 +82,9 @@ def test_every_recipe_of_stages_runs(path: Path, tmp_path: Path) -> None:
     """From the example's own preparation, on a tiny text: pre-training, then the task, and both are measured."""
     from task_jobs import write_stages
 
-    from edgefold.compression import compress
-    from edgefold.packaged_text import PlainText
-    from edgefold.recipes import TrainingSettings, check_recipe
+    from edgefold.jobs.compression import compress
+    from edgefold.packaged.text import PlainText
+    from edgefold.recipes.recipe import TrainingSettings, check_recipe
 
     folder = write_stages(tmp_path)
     text = (folder / "train.txt").read_text()
@@ -140,7 +140,7 @@ def test_images_from_the_example_to_the_artifact(
 
     from edgefold.checkpoints import load_student
     from edgefold.cli.application import app
-    from edgefold.compression import compress
+    from edgefold.jobs.compression import compress
 
     module, example = load("efficientnet_lite"), load("image_teacher")
     for name, value in (("SIZE", 32), ("TEST", 10), ("VALIDATION", 10)):
@@ -182,8 +182,8 @@ def test_speech_from_the_example_to_the_student(tmp_path: Path) -> None:
     """A tiny Whisper of eleven seconds and packages of the same form, with prompts that are left out."""
     from transformers import AutoModelForSpeechSeq2Seq
 
-    from edgefold.compression import compress
-    from edgefold.packaged_speech import convert_whisper
+    from edgefold.jobs.compression import compress
+    from edgefold.packaged.speech import convert_whisper
 
     write_packages(tmp_path / "packages")
     (tmp_path / "packed").mkdir()

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from edgefold.errors import InputError
-from edgefold.gate_settings import Gates
-from edgefold.recipes import Recipe, dump_recipe, load_recipe
+from edgefold.gates.settings import Gates
+from edgefold.recipes.recipe import Recipe, dump_recipe, load_recipe
 
 RECIPE = """\
 teacher: teacher

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from edgefold.errors import InputError
-from edgefold.recipe_data import MaskedText, TextData
-from edgefold.recipes import Recipe, dump_recipe, load_recipe
+from edgefold.recipes.data import MaskedText, TextData
+from edgefold.recipes.recipe import Recipe, dump_recipe, load_recipe
 
 TOP = (
     "teacher: teacher\ndata: {train: a.csv, validation: b.csv, test: c.csv, max_length: 32}\n"

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from edgefold.errors import InputError
-from edgefold.mask_steps import NM, Block, Unstructured
+from edgefold.masks.steps import NM, Block, Unstructured
 from edgefold.penalties import (
     L1,
     PENALTIES,
@@ -16,10 +16,10 @@ from edgefold.penalties import (
     NuclearNorm,
     Orthogonality,
 )
-from edgefold.penalty_settings import PenaltyEntry
 from edgefold.plans import Bottleneck, DropLayers, LowRank, Project, Select, ShareLayers
-from edgefold.recipe_data import DATA
-from edgefold.recipes import dump_recipe, load_recipe
+from edgefold.recipes.data import DATA
+from edgefold.recipes.penalties import PenaltyEntry
+from edgefold.recipes.recipe import dump_recipe, load_recipe
 
 MINIMAL = """\
 teacher: teacher
@@ -105,7 +105,7 @@ def test_penalties(tmp_path: Path) -> None:
 
 def test_objectives_and_teacher_caches(tmp_path: Path) -> None:
     from edgefold.distillation import Contrast, Objective
-    from edgefold.stage_runs import to_objective
+    from edgefold.jobs.stage_runs import to_objective
 
     text = MINIMAL + (
         "objective: {attention: 1, contrastive: 0.1, contrast: {positives: labels, pooling: cls}, "

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from edgefold.calibration import Moments
-from edgefold.regression import (
+from edgefold.starts.regression import (
     Coordinates,
     Correction,
     Residuals,

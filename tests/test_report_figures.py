@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgefold.report_canvas import NARROW, WIDE, Axis, Canvas
-from edgefold.report_figures import curves_plot, pareto_front, trade_off_plot
-from edgefold.report_labels import CHARACTER_WIDTH, LABEL_HEIGHT, Box, place_labels, shorten
-from edgefold.summaries import CurveData
+from edgefold.reporting.canvas import NARROW, WIDE, Axis, Canvas
+from edgefold.reporting.figures import curves_plot, pareto_front, trade_off_plot
+from edgefold.reporting.labels import CHARACTER_WIDTH, LABEL_HEIGHT, Box, place_labels, shorten
+from edgefold.reporting.summaries import CurveData
 
 Make = Callable[..., Any]
 LABEL = re.compile(r'<text class="label" x="([\d.]+)" y="([\d.]+)">([^<]*)</text>')

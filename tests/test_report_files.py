@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgefold.errors import InputError
-from edgefold.report_files import load_named_reports, load_reports
+from edgefold.reporting.files import load_named_reports, load_reports
 from edgefold.reports import Report
 
 Make = Callable[..., Report]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from edgefold.ratios import Ratio
-from edgefold.report_page import make_headline, render_report
-from edgefold.summaries import CurveData, DemoSummary, ModelResult
+from edgefold.reporting.page import make_headline, render_report
+from edgefold.reporting.summaries import CurveData, DemoSummary, ModelResult
 
 Make = Callable[..., Any]
 VOID = ("meta",)

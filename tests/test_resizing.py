@@ -12,7 +12,7 @@ from transformers import BertConfig, BertForMaskedLM
 from edgefold.dimensions import trace
 from edgefold.folding import fold
 from edgefold.plans import Plan, Select
-from edgefold.resizing import resize_module
+from edgefold.resizing.modules import resize_module
 from edgefold.student_building import build_student
 
 
@@ -110,7 +110,7 @@ def test_selected_heads_leave_the_residual_stream_as_wide_as_it_was() -> None:
 
 def test_attributes_that_forward_does_not_read_are_not_traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A deep chain of fresh batch norms, whose variances of zero would make every output NaN, and NaN is no NaN."""
-    from edgefold import attribute_resizing
+    from edgefold.resizing import attributes as attribute_resizing
 
     class Block(nn.Module):
         def __init__(self, width: int, out_channels: int) -> None:

@@ -13,8 +13,8 @@ from edgefold.checkpoints import load_student, save_student
 from edgefold.dimensions import trace
 from edgefold.exporters import export_onnx
 from edgefold.folding import fold
-from edgefold.layouts import copies
 from edgefold.plans import Plan, Project, Select
+from edgefold.resizing.layouts import copies
 from edgefold.student_building import build_student
 
 pytestmark = pytest.mark.filterwarnings("ignore")

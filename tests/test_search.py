@@ -21,8 +21,8 @@ from edgefold.budget.trials import SearchResult
 from edgefold.checkpoints import load_student
 from edgefold.cli.application import app
 from edgefold.errors import GateError, InputError
-from edgefold.recipe_gates import GateSettings
-from edgefold.recipes import Recipe, load_recipe
+from edgefold.recipes.gates import GateSettings
+from edgefold.recipes.recipe import Recipe, load_recipe
 
 EFFORT = Effort(measured_plans=6, short_trials=2, full_trials=2)
 HALF = Goal(parse_budget("speedup=2x"), keep=0.01, sequence=16)

@@ -14,7 +14,7 @@ from edgefold.distillation import captured_outputs
 from edgefold.errors import InputError
 from edgefold.plans import LowRank, Plan, Project, Select
 from edgefold.projections import Selection
-from edgefold.sequential_start import refit_sequentially
+from edgefold.starts.sequential_start import refit_sequentially
 from edgefold.student_building import build_student
 from edgefold.students import MODES, Student
 

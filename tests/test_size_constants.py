@@ -13,7 +13,7 @@ from edgefold.checkpoints import load_student, read_manifest, save_student
 from edgefold.dimensions import trace
 from edgefold.folding import fold
 from edgefold.plans import Plan, Project, Select
-from edgefold.size_constants import compensated, find_compensations
+from edgefold.resizing.size_constants import compensated, find_compensations
 from edgefold.student_building import STARTS, build_student
 
 WIDTH, KEPT = 16, 8

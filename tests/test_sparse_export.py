@@ -13,14 +13,14 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from edgefold.checkpoints import load_student, read_manifest
-from edgefold.compression import compress
 from edgefold.errors import InputError
 from edgefold.exporters import export_onnx
 from edgefold.folding import fold
-from edgefold.mask_steps import NM
+from edgefold.jobs.compression import compress
+from edgefold.masks.checks import check_nm
+from edgefold.masks.steps import NM
 from edgefold.plans import Plan
-from edgefold.recipes import load_recipe
-from edgefold.sparsity_checks import check_nm
+from edgefold.recipes.recipe import load_recipe
 from edgefold.student_building import build_student
 
 INPUT_AXIS = {"MatMul": 0, "MatMulInteger": 0, "Gemm": 0, "Conv": 1}

@@ -6,7 +6,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from edgefold.errors import InputError
-from edgefold.sparsity_checks import check_nm
+from edgefold.masks.checks import check_nm
 
 
 def pattern(outputs: int, inputs: int) -> torch.Tensor:

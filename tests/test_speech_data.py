@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgefold.data.speech import read_recordings
 from edgefold.errors import InputError
-from edgefold.speech_data import read_recordings
 
 
 def write_wave(path: Path, samples: np.ndarray, channels: int = 1, width: int = 2, rate: int = 16000) -> None:

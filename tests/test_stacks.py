@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from edgefold.errors import InputError
-from edgefold.stacks import Stack, find_stacks, match_stacks
+from edgefold.structure.stacks import Stack, find_stacks, match_stacks
 
 
 class Experts(nn.Module):

@@ -9,9 +9,9 @@ import torch
 from killed_jobs import kill_in_training
 from task_jobs import PLAN, SIZES, TRAINING, make_tokenizer, write_stages
 
-from edgefold.compression import compress
 from edgefold.errors import InputError
-from edgefold.recipes import Recipe, load_recipe
+from edgefold.jobs.compression import compress
+from edgefold.recipes.recipe import Recipe, load_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 REVIEWS = "data: {train: train.csv, validation: validation.csv, test: test.csv, max_length: 16}\n"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgefold.errors import InputError
-from edgefold.summaries import CurveData, GateResult, ModelResult, find_dominated, load_summary
+from edgefold.reporting.summaries import CurveData, GateResult, ModelResult, find_dominated, load_summary
 
 Make = Callable[..., Any]
 

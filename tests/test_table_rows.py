@@ -2,7 +2,7 @@
 
 import torch
 
-from edgefold.layouts import Factor
+from edgefold.resizing.layouts import Factor
 from edgefold.table_rows import LARGE, row_layout, used_rows
 
 TABLE = ((Factor("vocab", LARGE),), (Factor("hidden", 4),))

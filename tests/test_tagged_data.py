@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from edgefold.data.tags import check_tags, find_tag_names, read_tagged
 from edgefold.errors import InputError
-from edgefold.tagged_data import check_tags, find_tag_names, read_tagged
 
 
 def refusal(path: Path, *lines: str) -> str:

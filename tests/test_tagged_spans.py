@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgefold.tagged_spans import are_bio, find_spans, span_f1
+from edgefold.scores.spans import are_bio, find_spans, span_f1
 
 TAGS = st.lists(st.sampled_from(["O", "B-X", "I-X", "B-Y", "I-Y"]), max_size=8)
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from task_jobs import interrupt_and_resume, write_job
 
-from edgefold.compression import compress
 from edgefold.errors import InputError
-from edgefold.recipes import load_recipe
+from edgefold.jobs.compression import compress
+from edgefold.recipes.recipe import load_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 DATA = "{train: train.npz, validation: validation.npz, test: test.npz}"

@@ -9,10 +9,10 @@ import pytest
 import torch
 from task_jobs import TEXT, VOCABULARY, interrupt_and_resume, make_tokenizer, write_job, write_texts
 
-from edgefold.compression import compress
 from edgefold.errors import InputError
-from edgefold.recipe_data import PlainText
-from edgefold.recipes import load_recipe
+from edgefold.jobs.compression import compress
+from edgefold.recipes.data import PlainText
+from edgefold.recipes.recipe import load_recipe
 from edgefold.tasks.language_modeling import LANGUAGE_MODELING, perplexity
 from edgefold.tasks.token_blocks import TokenBlocks
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from task_jobs import SIZES, TEXT, interrupt_and_resume, make_tokenizer, write_job, write_texts
 
-from edgefold.compression import compress
 from edgefold.errors import InputError
-from edgefold.recipes import load_recipe
+from edgefold.jobs.compression import compress
+from edgefold.recipes.recipe import load_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 PLAN = "plan: [drop_layers: {keep: [1]}]\n"

@@ -7,11 +7,11 @@ import pytest
 import torch
 from task_jobs import SIZES, WORDS, interrupt_and_resume, make_tokenizer, write_job, write_rows
 
-from edgefold.compression import compress
+from edgefold.data.questions import Question
 from edgefold.errors import InputError
-from edgefold.question_data import Question
-from edgefold.recipe_data import QuestionData
-from edgefold.recipes import load_recipe
+from edgefold.jobs.compression import compress
+from edgefold.recipes.data import QuestionData
+from edgefold.recipes.recipe import load_recipe
 from edgefold.tasks.question_answering import BEST, Window, best_span, encode_questions
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -9,9 +9,9 @@ from task_jobs import TRAINING, interrupt_and_resume
 from torch import Tensor, nn
 
 from edgefold.checkpoints import load_student, save_student
-from edgefold.compression import compress
 from edgefold.errors import InputError
-from edgefold.recipes import load_recipe
+from edgefold.jobs.compression import compress
+from edgefold.recipes.recipe import load_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

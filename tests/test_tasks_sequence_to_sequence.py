@@ -7,11 +7,11 @@ import pytest
 import torch
 from task_jobs import VOCABULARY, WORDS, interrupt_and_resume, make_tokenizer, write_job, write_rows
 
-from edgefold.compression import compress
+from edgefold.data.pairs import TextPair
 from edgefold.errors import InputError
-from edgefold.pair_data import TextPair
-from edgefold.recipe_data import PairData
-from edgefold.recipes import load_recipe
+from edgefold.jobs.compression import compress
+from edgefold.recipes.data import PairData
+from edgefold.recipes.recipe import load_recipe
 from edgefold.tasks.sequence_to_sequence import encode_pairs, evaluate_pairs, pair_collator, write
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from task_jobs import VOCABULARY, WORDS, interrupt_and_resume, make_tokenizer, write_job, write_rows
 
-from edgefold.compression import compress
 from edgefold.errors import InputError
-from edgefold.recipes import load_recipe
+from edgefold.jobs.compression import compress
+from edgefold.recipes.recipe import load_recipe
 from edgefold.tasks.speech_recognition import SpeechProcessor, speech_collator
 
 pytestmark = pytest.mark.filterwarnings("ignore")

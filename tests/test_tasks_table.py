@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from edgefold.recipe_data import DATA, DataSettings
+from edgefold.recipes.data import DATA, DataSettings
 from edgefold.tasks.table import TASKS
 from edgefold.tasks.task import Metric
 

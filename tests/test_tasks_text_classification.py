@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from edgefold.data.texts import Example
 from edgefold.tasks.batches import EncodedRows, bare_batches
 from edgefold.tasks.text_classification import accuracy, tokenize
-from edgefold.text_data import Example
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from task_jobs import WORDS, make_tokenizer
 
+from edgefold.data.plain_text import find_texts
 from edgefold.errors import InputError
-from edgefold.plain_text import find_texts
 from edgefold.tasks.token_blocks import LINES_AT_ONCE, TokenBlocks, check_blocks, write_tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore")

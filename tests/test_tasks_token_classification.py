@@ -7,12 +7,12 @@ import pytest
 import torch
 from task_jobs import SIZES, WORDS, interrupt_and_resume, make_tokenizer, write_job, write_rows
 
-from edgefold.compression import compress
+from edgefold.data.tags import TaggedWords
 from edgefold.distillation.logits import IGNORED
 from edgefold.errors import InputError
-from edgefold.recipe_data import TaggedData
-from edgefold.recipes import load_recipe
-from edgefold.tagged_data import TaggedWords
+from edgefold.jobs.compression import compress
+from edgefold.recipes.data import TaggedData
+from edgefold.recipes.recipe import load_recipe
 from edgefold.tasks.token_classification import TOKEN_CLASSIFICATION, align, evaluate_tags
 
 pytestmark = pytest.mark.filterwarnings("ignore")

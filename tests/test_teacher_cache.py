@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from edgefold.teacher_cache import EXAMPLE_IDS, NumberedCollator, NumberedDataset, TeacherCache, TeacherOutputs
+from edgefold.teachers.cache import EXAMPLE_IDS, NumberedCollator, NumberedDataset, TeacherCache, TeacherOutputs
 
 LENGTHS = {0: 3, 1: 5, 2: 2, 3: 4}
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgefold import teacher_files
 from edgefold.errors import InputError
 from edgefold.fingerprints import fingerprint_data, fingerprint_model
-from edgefold.teacher_cache import TeacherCache
-from edgefold.teacher_files import TeacherFiles, record_teacher
-from edgefold.teacher_rows import TeacherOutputs
+from edgefold.teachers import files as teacher_files
+from edgefold.teachers.cache import TeacherCache
+from edgefold.teachers.files import TeacherFiles, record_teacher
+from edgefold.teachers.rows import TeacherOutputs
 
 LENGTHS = [3, 5, 2, 4]
 KEY = {"the teacher": "a", "the data": "b"}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgefold.data.texts import Example, find_label_names, read_rows, read_splits, read_texts
 from edgefold.errors import InputError
-from edgefold.text_data import Example, find_label_names, read_rows, read_splits, read_texts
 
 ROWS = [('A fine, "quoted" film.', "pos"), ("Line one\u2028still line one", "neg"), ("Zoë", "pos")]
 

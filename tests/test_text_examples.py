@@ -16,16 +16,16 @@ import pytest
 from task_jobs import SIZES, WORDS, make_tokenizer
 from test_examples import EXAMPLES, load
 
-from edgefold.downloads import Package
 from edgefold.errors import InputError
-from edgefold.recipes import check_recipe, load_recipe
+from edgefold.packaged.downloads import Package
+from edgefold.recipes.recipe import check_recipe, load_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def compress_in_short(name: str, written: str, out: Path, sizes: dict[str, int], **data: int) -> Any:
     """The recipe on what the script wrote into `out`, its sizes and lengths cut down, its method as it is."""
-    from edgefold.compression import compress
+    from edgefold.jobs.compression import compress
 
     recipe = load_recipe(EXAMPLES / "recipes" / f"{name}.yaml").model_dump(mode="json", exclude_none=True)
     content = json.loads(json.dumps(recipe).replace(str(EXAMPLES.parent / "out" / written), str(out)))
@@ -60,7 +60,7 @@ def sentence(number: int, count: int = 7) -> str:
 def test_generation(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-    from edgefold.packaged_text import PlainText
+    from edgefold.packaged.text import PlainText
 
     config = LlamaConfig(**{**SIZES, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3})
     LlamaForCausalLM(config).save_pretrained(tmp_path / "pretrained")

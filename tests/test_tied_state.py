@@ -24,7 +24,7 @@ from edgefold.folding import fold
 from edgefold.plans import Plan, Project, Select
 from edgefold.student_building import build_student
 from edgefold.students import MODES
-from edgefold.tied_state import keep_tied_once, other_names
+from edgefold.tracing.tied_state import keep_tied_once, other_names
 from edgefold.training import CompressionTrainer
 
 SIZES: dict[str, Any] = {"vocab_size": 101, "hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 3}

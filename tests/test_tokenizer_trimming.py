@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from edgefold.errors import InputError
-from edgefold.tokenizer_trimming import close_pieces, pieces_of, read_state, trim_tokenizer
+from edgefold.vocabulary.tokenizers import close_pieces, pieces_of, read_state, trim_tokenizer
 
 CORPUS = ["low lower lowest new newer newest", "wide wider widest new low", "slow slower glow"] * 3
 SPECIAL = ["<pad>", "<unk>", "</s>"]

@@ -8,9 +8,9 @@ from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
 from edgefold.errors import InputError
-from edgefold.recipes import TrainingSettings, load_recipe
-from edgefold.trackers import check_trackers
-from edgefold.training_runs import training_arguments
+from edgefold.jobs.trackers import check_trackers
+from edgefold.jobs.training_runs import training_arguments
+from edgefold.recipes.recipe import TrainingSettings, load_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -60,7 +60,7 @@ def test_trackers_that_cannot_be_used_are_refused(name: str, message: str) -> No
 
 def test_a_tracker_gets_every_log_and_its_files_stay_with_the_student(job: Path, tmp_path: Path) -> None:
     """With gradients of several batches in one step, and bfloat16 autocast."""
-    from edgefold.compression import compress
+    from edgefold.jobs.compression import compress
 
     recipe = load_recipe(job / "recipe.yaml")
     settings = {"report_to": ("notes",), "epochs": 2, "batch_size": 8, "gradient_accumulation": 3, "bf16": True}

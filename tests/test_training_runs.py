@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from edgefold.training_runs import use_threads
+from edgefold.jobs.training_runs import use_threads
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgefold.translation_scores import chrf
+from edgefold.scores.translations import chrf
 
 TEXTS = st.lists(st.text("abc ", max_size=12), min_size=1, max_size=4)
 

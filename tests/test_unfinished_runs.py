@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from edgefold.training_runs import CurvePoint
-from edgefold.unfinished_runs import FinishedStage, StageFolder, discard_unless_begun, last_checkpoint
+from edgefold.jobs.training_runs import CurvePoint
+from edgefold.jobs.unfinished_runs import FinishedStage, StageFolder, discard_unless_begun, last_checkpoint
 
 
 def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from edgefold.errors import InputError
 from edgefold.folding import fold
 from edgefold.plans import Plan, Project
 from edgefold.student_building import build_student
-from edgefold.vocabularies import trim_vocabulary, used_tokens
+from edgefold.vocabulary.trimming import trim_vocabulary, used_tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 WORDS = ["the", "cat", "##s", "sat", "un", "##able", "##a", "low", "##er", "dog", "sofa"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgefold.word_errors import edit_distance, spoken_words, word_error_rate
+from edgefold.scores.word_errors import edit_distance, spoken_words, word_error_rate
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=6)
 

@@ -9,8 +9,8 @@ from edgefold.budget.costs import Cost, CostCounter
 from edgefold.dimensions import DimensionGraph, check_inputs
 from edgefold.low_rank import factorize, find_factor_pairs
 from edgefold.plans import DropLayers, LowRank, Plan, ShareLayers
-from edgefold.resizing import resize_module
-from edgefold.restructuring import Restructured, restructure
+from edgefold.resizing.modules import resize_module
+from edgefold.structure.restructuring import Restructured, restructure
 from edgefold.student_building import resolve_sizes
 
 

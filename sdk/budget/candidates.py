@@ -15,7 +15,7 @@ from edgefold.calibration import Batch
 from edgefold.dimensions import DimensionGraph, trace
 from edgefold.folding import fold
 from edgefold.plans import DropLayers, Plan, Step
-from edgefold.stacks import find_stacks
+from edgefold.structure.stacks import find_stacks
 from edgefold.student_building import build_student
 
 Spent = Callable[[Cost], float]

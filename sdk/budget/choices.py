@@ -7,8 +7,8 @@ from math import prod
 
 from edgefold.dimensions import Dimension, DimensionGraph
 from edgefold.hardware_sizes import MULTIPLE, round_up
-from edgefold.layouts import axis_names
 from edgefold.plans import Plan, Project, Select, Step
+from edgefold.resizing.layouts import axis_names
 
 EIGHTHS = tuple(range(1, 9))
 LEAST_SHARE = 0.01

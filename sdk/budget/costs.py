@@ -8,9 +8,9 @@ from math import prod
 from torch import Tensor
 from torch.fx import Node
 
-from edgefold.axis_tracer import LinearRead, sizes
 from edgefold.dimensions import DimensionGraph
-from edgefold.layouts import Layout, axis_size, resized_shape
+from edgefold.resizing.layouts import Layout, axis_size, resized_shape
+from edgefold.tracing.axis_tracer import LinearRead, sizes
 
 FREE = ("dropout", "alpha_dropout", "to", "contiguous", "detach")
 """Operators that copy at most, beside those whose result is a view of what they take."""

@@ -9,18 +9,18 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.fx import Node
 
-from edgefold.axis_tracer import LinearRead
 from edgefold.budget.choices import Choices
 from edgefold.calibration import Batch, Moments, collect_moments
-from edgefold.calibration_targets import CalibrationTargets, find_targets, readers_of
-from edgefold.configurations import named_tensors
 from edgefold.dimensions import DimensionGraph
 from edgefold.distillation.logits import logits_of
 from edgefold.distillation.masking import token_mask
-from edgefold.elimination import Reader, eliminate, open_reader
-from edgefold.layouts import axis_size, copies, layout_names
-from edgefold.projection_starts import start_projection
 from edgefold.projections import Map, Projection, axis_energy, compose
+from edgefold.resizing.fields import named_tensors
+from edgefold.resizing.layouts import axis_size, copies, layout_names
+from edgefold.starts.calibration_targets import CalibrationTargets, find_targets, readers_of
+from edgefold.starts.elimination import Reader, eliminate, open_reader
+from edgefold.starts.projection_starts import start_projection
+from edgefold.tracing.axis_tracer import LinearRead
 
 ROUNDS = 4
 """Of elimination from one size to the next."""

@@ -8,9 +8,9 @@ from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget, Precision, che
 from edgefold.budget.search import Effort, Goal, Target
 from edgefold.budget.search import search as search_on
 from edgefold.budget.trials import SearchResult
-from edgefold.recipes import Recipe, load_recipe
+from edgefold.jobs.training_runs import Progress, no_progress
+from edgefold.recipes.recipe import Recipe, load_recipe
 from edgefold.tasks.table import TASKS
-from edgefold.training_runs import Progress, no_progress
 
 
 def search(

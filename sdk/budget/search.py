@@ -25,14 +25,14 @@ from edgefold.budget.search_page import render_search
 from edgefold.budget.studies import Study
 from edgefold.budget.trials import SearchResult, Trial
 from edgefold.checkpoints import load_student
-from edgefold.compression import compress
 from edgefold.errors import GateError, InputError
+from edgefold.jobs.compression import compress
+from edgefold.jobs.training_runs import Progress, no_progress
 from edgefold.plans import Plan
-from edgefold.ranking_scores import rank_correlation
-from edgefold.recipes import Recipe, check_recipe, dump_recipe
+from edgefold.recipes.recipe import Recipe, check_recipe, dump_recipe
+from edgefold.scores.rankings import rank_correlation
 from edgefold.staging import staged_file
 from edgefold.tasks.table import TASKS
-from edgefold.training_runs import Progress, no_progress
 
 
 @dataclass(frozen=True)

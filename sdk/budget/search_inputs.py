@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from edgefold.calibration import Batch
 from edgefold.dimensions import DimensionGraph, trace
-from edgefold.recipes import Recipe
-from edgefold.stage_inputs import CALIBRATION_BATCH
+from edgefold.jobs.stage_inputs import CALIBRATION_BATCH
+from edgefold.recipes.recipe import Recipe
 from edgefold.tasks.batches import bare_batches
 from edgefold.tasks.table import TASKS
 

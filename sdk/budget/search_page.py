@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from edgefold.budget.trials import SearchResult, Trial
-from edgefold.report_canvas import (
+from edgefold.reporting.canvas import (
     NARROW,
     WIDE,
     Axis,
@@ -19,9 +19,9 @@ from edgefold.report_canvas import (
     draw_y_tick,
     find_log_ticks,
 )
-from edgefold.report_figures import pareto_front
-from edgefold.report_labels import LABEL_HEIGHT, Box, place_labels
-from edgefold.report_parts import draw_for_desk_and_phone, draw_section, draw_table, write_page
+from edgefold.reporting.figures import pareto_front
+from edgefold.reporting.labels import LABEL_HEIGHT, Box, place_labels
+from edgefold.reporting.parts import draw_for_desk_and_phone, draw_section, draw_table, write_page
 
 
 def render_search(result: SearchResult, out: Path) -> Path:

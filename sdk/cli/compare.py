@@ -16,8 +16,8 @@ def compare_files(
     """Say how the measurements in these files compare: paired where taken in turns, else with what caution."""
     for path in reports:
         check_file(path, "report")
-    from edgefold.comparisons import compare_reports, pair_up
-    from edgefold.report_files import load_named_reports
+    from edgefold.reporting.comparisons import compare_reports, pair_up
+    from edgefold.reporting.files import load_named_reports
 
     pairs = pair_up(load_named_reports(reports))
     if not pairs:

@@ -25,12 +25,12 @@ def compress_teacher(
     """Build the student of a recipe, train it, fold it and save it; a stopped run goes on with --resume."""
     check_file(recipe, "recipe")
     check_output_folder(out, overwrite)
-    from edgefold.recipes import load_recipe
+    from edgefold.recipes.recipe import load_recipe
 
     job = load_recipe(recipe)
     job.check_paths()
     from edgefold.cli.progress import shown_progress
-    from edgefold.compression import compress
+    from edgefold.jobs.compression import compress
 
     with shown_progress() as progress:
         result = compress(job, out, resume=resume, overwrite=overwrite, progress=progress)

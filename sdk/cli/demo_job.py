@@ -28,20 +28,20 @@ from edgefold.cli.demo_rivals import (
 )
 from edgefold.cli.demo_summary import PARITY_TOLERANCE, DemoRun, passed, started_and_trained, summarize, texts
 from edgefold.cli.progress import shown_progress
-from edgefold.compression import compress
-from edgefold.demo_data import fetch_model, load_reviews
+from edgefold.data.texts import TextSplits
 from edgefold.distillation import Objective
 from edgefold.exporters import export_onnx, quantize_onnx
-from edgefold.fine_tuning import fine_tune
-from edgefold.recipes import Recipe, TrainingSettings, check_recipe
-from edgefold.report_page import render_report
+from edgefold.jobs.compression import compress
+from edgefold.jobs.fine_tuning import fine_tune
+from edgefold.jobs.training_runs import Progress, use_threads
+from edgefold.packaged.demo import fetch_model, load_reviews
+from edgefold.recipes.recipe import Recipe, TrainingSettings, check_recipe
+from edgefold.reporting.page import render_report
 from edgefold.reports import Report
 from edgefold.runtimes import read_device_state
 from edgefold.staging import check_output_folder
 from edgefold.tasks.batches import bare_batches
 from edgefold.tasks.text_classification import tokenize
-from edgefold.text_data import TextSplits
-from edgefold.training_runs import Progress, use_threads
 
 MAX_LENGTH = 64
 SHAPES = {

@@ -12,9 +12,9 @@ from transformers import DataCollatorWithPadding
 from edgefold.artifacts import Artifact
 from edgefold.cli.candidates import Candidate, choose_fastest
 from edgefold.ratios import paired_ratio
+from edgefold.reporting.summaries import LayerShape, ModelResult, Role
 from edgefold.reports import Report, write_report
 from edgefold.runtimes import Session, benchmark_together, example_inputs, open_session
-from edgefold.summaries import LayerShape, ModelResult, Role
 from edgefold.tasks.batches import EncodedRows
 
 BATCH, SEQUENCE = 1, 128

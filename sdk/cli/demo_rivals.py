@@ -13,12 +13,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 
 from edgefold.distillation import Objective
-from edgefold.recipes import Recipe, TrainingSettings
+from edgefold.jobs.training_runs import Progress, training_arguments, watch
+from edgefold.recipes.recipe import Recipe, TrainingSettings
 from edgefold.student_building import build_student
 from edgefold.tasks.batches import EncodedRows
 from edgefold.tasks.task import Collate
 from edgefold.training import CompressionTrainer
-from edgefold.training_runs import Progress, training_arguments, watch
 
 TEACHER_CACHE_GIB = 4.0
 SECOND_LAYER_LEARNING_RATE = 1e-4

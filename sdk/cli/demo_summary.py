@@ -8,13 +8,13 @@ from typing import Any
 
 from edgefold.cli.demo_measurement import BASELINE, BATCH, SEQUENCE, Contestant, as_result
 from edgefold.cli.tables import make_table
-from edgefold.compression_results import CompressionResult
-from edgefold.fine_tuning import FineTuned
+from edgefold.jobs.fine_tuning import FineTuned
+from edgefold.jobs.results import CompressionResult
+from edgefold.jobs.stage_runs import FOLD_TOLERANCE
+from edgefold.jobs.training_runs import CurvePoint
+from edgefold.reporting.summaries import CurveData, DemoSummary, GateResult, LayerShape, find_dominated
 from edgefold.reports import Report
 from edgefold.runtimes import read_device_state
-from edgefold.stage_runs import FOLD_TOLERANCE
-from edgefold.summaries import CurveData, DemoSummary, GateResult, LayerShape, find_dominated
-from edgefold.training_runs import CurvePoint
 
 PARITY_TOLERANCE = 1e-4
 INT8_COST_LIMIT = 0.015

@@ -30,8 +30,8 @@ def report_files(
 
 
 def _render_demo(folder: Path, out: Path) -> Answer:
-    from edgefold.report_page import make_headline, render_report
-    from edgefold.summaries import load_summary
+    from edgefold.reporting.page import make_headline, render_report
+    from edgefold.reporting.summaries import load_summary
 
     summary = load_summary(folder / SUMMARY)
     render_report(summary, out)
@@ -40,9 +40,9 @@ def _render_demo(folder: Path, out: Path) -> Answer:
 
 
 def _render_measurements(paths: list[Path], out: Path) -> Answer:
-    from edgefold.benchmark_page import render_benchmarks
-    from edgefold.comparisons import compare_reports, pair_up
-    from edgefold.report_files import load_named_reports
+    from edgefold.reporting.benchmark_page import render_benchmarks
+    from edgefold.reporting.comparisons import compare_reports, pair_up
+    from edgefold.reporting.files import load_named_reports
 
     files = load_named_reports(paths)
     comparisons = [compare_reports(candidate, baseline) for candidate, baseline in pair_up(files)]

@@ -135,15 +135,15 @@ def read_samples(kind: Kind, path: Path, text: str, limit: int) -> list[Any]:
         InputError: naming the file, and the line or column that is wrong.
     """
     if kind == "images":
-        from edgefold.image_data import read_images
+        from edgefold.data.images import read_images
 
         return list(read_images(path))[:limit]
     if kind == "speech":
-        from edgefold.speech_data import read_recordings
+        from edgefold.data.speech import read_recordings
 
         return [(recording.rate, recording.samples()) for recording in read_recordings(path)[:limit]]
     if kind == "questions":
-        from edgefold.data_files import check_data_file, read_records, text_value
+        from edgefold.data.records import check_data_file, read_records, text_value
 
         columns = ("question", "context")
         return [
@@ -154,8 +154,8 @@ def read_samples(kind: Kind, path: Path, text: str, limit: int) -> list[Any]:
 
 
 def _read_texts(path: Path, column: str) -> list[str]:
-    from edgefold.data_files import check_data_file, read_records, text_value
-    from edgefold.text_data import read_texts
+    from edgefold.data.records import check_data_file, read_records, text_value
+    from edgefold.data.texts import read_texts
 
     if path.suffix.lower() != ".jsonl":
         return list(read_texts(path, text=column))
@@ -185,7 +185,7 @@ def example_samples(kind: Kind) -> Sequence[Any]:
     if kind == "images":
         import numpy as np
 
-        from edgefold.image_data import LabelledImage
+        from edgefold.data.images import LabelledImage
 
         generator = np.random.default_rng(0)
         return [LabelledImage(generator.integers(0, 256, (32, 48, 3), dtype=np.uint8), "") for _ in range(2)]

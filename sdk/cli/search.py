@@ -39,7 +39,7 @@ def search_student(
     check_file(recipe, "recipe")
     check_device(device)
     from edgefold.budget.goals import parse_budget
-    from edgefold.recipes import load_recipe
+    from edgefold.recipes.recipe import load_recipe
 
     wanted, job = parse_budget(budget), load_recipe(recipe)
     job.check_paths()

@@ -11,7 +11,7 @@ from edgefold.budget.trials import SearchResult
 from edgefold.cli.answers import Answer
 from edgefold.cli.progress import shown_progress
 from edgefold.cli.tables import make_table
-from edgefold.recipes import Recipe
+from edgefold.recipes.recipe import Recipe
 
 
 def run_search(

@@ -13,8 +13,8 @@ from edgefold.artifacts import Artifact
 from edgefold.cli.models import open_model
 from edgefold.errors import InputError
 from edgefold.exporters.causal_decoders import causal_part
-from edgefold.key_value_caches import caches_off
 from edgefold.runtimes import Session, open_torch_baseline
+from edgefold.tracing.key_value_caches import caches_off
 
 
 class TorchRival:

@@ -8,9 +8,9 @@ from edgefold.distillation.captures import has_maps
 from edgefold.distillation.layer_maps import map_layers
 from edgefold.distillation.objectives import Objective
 from edgefold.distillation.places import MapPair, Pair
-from edgefold.layer_dropping import path_before
 from edgefold.matches import AttentionMatch, Part
-from edgefold.stacks import Stack, find_stacks
+from edgefold.structure.layer_dropping import path_before
+from edgefold.structure.stacks import Stack, find_stacks
 from edgefold.students import Student
 
 

@@ -12,8 +12,8 @@ from edgefold.distillation.places import MapPair, Pair
 from edgefold.errors import InputError
 from edgefold.match_finding import MatchFinder
 from edgefold.matches import Part
-from edgefold.restructuring import Restructured
-from edgefold.stacks import Stack, find_stacks
+from edgefold.structure.restructuring import Restructured
+from edgefold.structure.stacks import Stack, find_stacks
 
 
 class PlainPairs:

@@ -22,7 +22,7 @@ from edgefold.distillation.relations import relation_loss
 from edgefold.errors import InputError
 from edgefold.matches import Part
 from edgefold.students import Student
-from edgefold.teacher_rows import TeacherOutputs
+from edgefold.teachers.rows import TeacherOutputs
 
 
 class Distillation:

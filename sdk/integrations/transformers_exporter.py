@@ -18,7 +18,7 @@ from edgefold.artifacts import MANIFEST, Artifact, Precision, load_artifact, wri
 from edgefold.errors import InputError
 from edgefold.exporters.onnx import MODEL_FILE, export_onnx
 from edgefold.exporters.quantization import Quantization
-from edgefold.key_value_caches import caches_off
+from edgefold.tracing.key_value_caches import caches_off
 
 FORMAT = "edgefold"
 

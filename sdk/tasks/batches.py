@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from edgefold.placement import device_of, placed
 from edgefold.tasks.task import Collate, Row
+from edgefold.tracing.placement import device_of, placed
 
 EVALUATION_BATCH = 64
 

@@ -16,11 +16,11 @@ from transformers import AutoModelForImageClassification
 from transformers.utils import CONFIG_NAME
 
 from edgefold.checkpoints import MANIFEST, load_student
+from edgefold.data.images import LabelledImage, check_classes, find_class_names, read_images
 from edgefold.distillation import logits_of
 from edgefold.errors import InputError
-from edgefold.image_data import LabelledImage, check_classes, find_class_names, read_images
 from edgefold.preprocessors import open_image_processor
-from edgefold.recipe_data import ImageData
+from edgefold.recipes.data import ImageData
 from edgefold.tasks.opening import check_label_count, known_labels, open_with_labels, teacher_opener
 from edgefold.tasks.task import Metric, Row, Splits, Task
 from edgefold.tasks.text_classification import accuracy

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from edgefold.data.plain_text import TextFiles, find_texts
 from edgefold.distillation import logits_of
 from edgefold.errors import InputError
-from edgefold.plain_text import TextFiles, find_texts
-from edgefold.recipe_data import PlainText
+from edgefold.recipes.data import PlainText
 from edgefold.tasks.batches import run_over
 from edgefold.tasks.opening import teacher_opener
 from edgefold.tasks.task import Collate, Metric, Splits, Task

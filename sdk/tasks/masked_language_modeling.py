@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
 
+from edgefold.data.plain_text import TextFiles, find_texts
 from edgefold.distillation import logits_of
 from edgefold.errors import InputError
-from edgefold.plain_text import TextFiles, find_texts
 from edgefold.pretraining import PAIR_LABELS, SentencePairCollator, masking_collator
-from edgefold.recipe_data import MaskedText
+from edgefold.recipes.data import MaskedText
 from edgefold.tasks.batches import run_over
 from edgefold.tasks.language_modeling import EVALUATION_BLOCKS
 from edgefold.tasks.opening import open_headless, teacher_opener

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForQuestionAnswering, DataCollatorWithPadding
 
-from edgefold.answer_scores import exact_match, word_f1
+from edgefold.data.questions import Question, read_questions
 from edgefold.errors import InputError
-from edgefold.question_data import Question, read_questions
-from edgefold.recipe_data import QuestionData
+from edgefold.recipes.data import QuestionData
+from edgefold.scores.answers import exact_match, word_f1
 from edgefold.tasks.batches import EncodedRows, run_over
 from edgefold.tasks.opening import teacher_opener
 from edgefold.tasks.task import Collate, Metric, Row, Splits, Task

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from edgefold.checkpoints import load_student
-from edgefold.choice_data import Choice, check_choices, find_choice_names, read_choices
+from edgefold.data.choices import Choice, check_choices, find_choice_names, read_choices
 from edgefold.distillation import logits_of
 from edgefold.errors import InputError
-from edgefold.ranking_scores import area_under_curve
-from edgefold.recipe_data import ChoiceData
+from edgefold.recipes.data import ChoiceData
+from edgefold.scores.rankings import area_under_curve
 from edgefold.tasks.batches import EncodedRows, run_over
 from edgefold.tasks.task import Collate, Metric, Splits, Task
 

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM, DataCollatorForSeq2Seq
 
+from edgefold.data.pairs import TextPair, read_pairs
 from edgefold.distillation import logits_of
 from edgefold.errors import InputError
-from edgefold.pair_data import TextPair, read_pairs
-from edgefold.recipe_data import PairData
+from edgefold.recipes.data import PairData
+from edgefold.scores.translations import chrf
 from edgefold.students import Student
 from edgefold.tasks.batches import EncodedRows, run_over
 from edgefold.tasks.opening import teacher_opener
 from edgefold.tasks.task import Collate, Metric, Row, Splits, Task
-from edgefold.translation_scores import chrf
 
 EVALUATION_BATCH = 16
 

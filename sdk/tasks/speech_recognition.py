@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import AutoModelForSpeechSeq2Seq
 
+from edgefold.data.speech import Recording, read_recordings
 from edgefold.distillation.logits import IGNORED
 from edgefold.errors import InputError
 from edgefold.preprocessors import open_feature_extractor
-from edgefold.recipe_data import SpeechData
-from edgefold.speech_data import Recording, read_recordings
+from edgefold.recipes.data import SpeechData
+from edgefold.scores.word_errors import word_error_rate
 from edgefold.tasks.batches import run_over
 from edgefold.tasks.opening import open_tokenizer, teacher_opener
 from edgefold.tasks.sequence_to_sequence import written_ids
 from edgefold.tasks.task import Collate, Metric, Row, Splits, Task
-from edgefold.word_errors import word_error_rate
 
 EVALUATION_BATCH = 8
 

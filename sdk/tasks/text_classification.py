@@ -9,12 +9,12 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
 from edgefold.augmentation import replace_words
+from edgefold.data.texts import Example, find_label_names, read_rows, read_splits
 from edgefold.distillation import logits_of
-from edgefold.recipe_data import TextData
+from edgefold.recipes.data import TextData
 from edgefold.tasks.batches import EVALUATION_BATCH, EncodedRows, run_over
 from edgefold.tasks.opening import check_label_count, known_labels, open_with_labels, teacher_opener
 from edgefold.tasks.task import Collate, Metric, Splits, Task
-from edgefold.text_data import Example, find_label_names, read_rows, read_splits
 
 
 def tokenize(examples: Sequence[Example], tokenizer: Any, max_length: int) -> EncodedRows:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from edgefold.data.plain_text import TextFiles, read_lines
 from edgefold.errors import InputError
-from edgefold.plain_text import TextFiles, read_lines
 from edgefold.tasks.task import Row
 
 LINES_AT_ONCE = 1000

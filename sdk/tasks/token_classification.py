@@ -7,12 +7,12 @@ from typing import Any
 from torch import nn
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification
 
+from edgefold.data.tags import TaggedWords, check_tags, find_tag_names, read_tagged
 from edgefold.distillation import logits_of
 from edgefold.distillation.logits import IGNORED
 from edgefold.errors import InputError
-from edgefold.recipe_data import TaggedData
-from edgefold.tagged_data import TaggedWords, check_tags, find_tag_names, read_tagged
-from edgefold.tagged_spans import are_bio, span_f1
+from edgefold.recipes.data import TaggedData
+from edgefold.scores.spans import are_bio, span_f1
 from edgefold.tasks.batches import EncodedRows, run_over
 from edgefold.tasks.opening import check_label_count, known_labels, open_tokenizer, open_with_labels, teacher_opener
 from edgefold.tasks.task import Collate, Metric, Row, Splits, Task

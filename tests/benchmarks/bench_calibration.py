@@ -15,8 +15,8 @@ from sentence_embedding import load_embedder
 from torch import Tensor
 
 from edgefold.calibration import collect_moments
-from edgefold.calibration_targets import find_targets
 from edgefold.dimensions import trace
+from edgefold.starts.calibration_targets import find_targets
 
 PAIRS = int(os.environ.get("PAIRS", "10"))
 BATCH, SEQUENCE = 32, 128

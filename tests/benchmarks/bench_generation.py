@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from edgefold import DropLayers, Plan, Select, build_student, fold, load_student, save_student
 from edgefold.exporters import export_generator
-from edgefold.packaged_models import fetch_smollm2
+from edgefold.packaged.models import fetch_smollm2
 from edgefold.runtimes import generate, open_session
 
 PROMPTS = ("The capital of France is", "My fellow Americans, tonight", "def fibonacci(n):", "Once")

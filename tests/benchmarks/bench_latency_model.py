@@ -23,7 +23,7 @@ from edgefold.budget.latency_tables import LatencyTable, measure_plans
 from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget, Precision
 from edgefold.dimensions import trace
 from edgefold.plans import DropLayers, Plan, Step
-from edgefold.restructuring import restructure
+from edgefold.structure.restructuring import restructure
 
 MEASURED = int(os.environ.get("MEASURED", "12"))
 PREDICTED = 10

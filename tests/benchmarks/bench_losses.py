@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
 
 from edgefold.distillation import Contrast, Objective
-from edgefold.gate_settings import Gates
+from edgefold.gates.settings import Gates
 from edgefold.penalties import L1, L2, ActivationL1, ElasticNet, GroupLasso, Orthogonality
 from edgefold.plans import Plan, Project, Select, Step, Unstructured
 from edgefold.student_building import build_student
 from edgefold.students import Student
-from edgefold.teacher_cache import EXAMPLE_IDS
+from edgefold.teachers.cache import EXAMPLE_IDS
 from edgefold.training import CompressionTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")

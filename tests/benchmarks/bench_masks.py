@@ -13,14 +13,14 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 
+from edgefold.data.texts import read_splits
 from edgefold.dimensions import trace
 from edgefold.folding import fold
-from edgefold.mask_steps import NM, Block, MaskStep, Unstructured
+from edgefold.masks.steps import NM, Block, MaskStep, Unstructured
 from edgefold.plans import Plan
 from edgefold.student_building import build_student
 from edgefold.tasks.batches import bare_batches
 from edgefold.tasks.text_classification import accuracy, tokenize
-from edgefold.text_data import read_splits
 
 DEMO = os.environ.get("DEMO")
 

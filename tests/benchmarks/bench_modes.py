@@ -24,18 +24,18 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, TrainerCallback
 
+from edgefold.data.texts import read_splits
 from edgefold.distillation import Objective
 from edgefold.folding import fold
+from edgefold.jobs.training_runs import training_arguments
 from edgefold.plans import Plan, Project, Select
-from edgefold.recipes import TrainingSettings
+from edgefold.recipes.recipe import TrainingSettings
 from edgefold.student_building import build_student
 from edgefold.students import Student
 from edgefold.tasks.batches import EncodedRows, bare_batches
 from edgefold.tasks.text_classification import accuracy, tokenize
-from edgefold.teacher_cache import TeacherCache
-from edgefold.text_data import read_splits
+from edgefold.teachers.cache import TeacherCache
 from edgefold.training import CompressionTrainer
-from edgefold.training_runs import training_arguments
 
 PLAN = Plan([Project("hidden", 128), Select("ffn", 512), Select("heads", 4)])
 WARM_UP = 0.06

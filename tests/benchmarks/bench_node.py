@@ -29,9 +29,9 @@ from rich.console import Console
 
 from edgefold.artifacts import Artifact, Precision
 from edgefold.cli.tables import make_table
-from edgefold.downloads import default_cache
 from edgefold.exporters import write_transformers_js
 from edgefold.exporters.targets import NEWEST_OPSET
+from edgefold.packaged.downloads import default_cache
 
 NODE, VERSIONS = "24.19.0", ("4.3.1", "3.8.1")
 SCRIPT = Path(__file__).with_name("node_opening.mjs")

@@ -29,11 +29,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from edgefold.artifacts import Artifact
 from edgefold.checkpoints import load_student
 from edgefold.cli.demo_rivals import train_for
-from edgefold.compression import compress
 from edgefold.exporters import export_onnx, quantize_onnx
+from edgefold.jobs.compression import compress
 from edgefold.preprocessors import open_image_processor
 from edgefold.ratios import paired_ratio
-from edgefold.recipes import Recipe, check_recipe, load_recipe
+from edgefold.recipes.recipe import Recipe, check_recipe, load_recipe
 from edgefold.runtimes import Session, benchmark_together, open_session
 from edgefold.tasks.image_classification import IMAGE_CLASSIFICATION, stack
 from edgefold.tasks.text_classification import accuracy

@@ -31,9 +31,9 @@ from transformers import DataCollatorWithPadding
 from edgefold.artifacts import Artifact, load_artifact, write_artifact
 from edgefold.checkpoints import load_student
 from edgefold.cli.demo_measurement import BATCH, SEQUENCE, count_encoder_parameters
-from edgefold.compression import compress
 from edgefold.exporters import export_onnx, quantize_onnx
 from edgefold.exporters.graph_saving import read_specs
+from edgefold.jobs.compression import compress
 from edgefold.ratios import paired_ratio
 from edgefold.runtimes import Session, benchmark_together, example_inputs, open_session
 

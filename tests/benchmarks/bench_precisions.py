@@ -22,7 +22,7 @@ from edgefold.exporters import export_generator
 from edgefold.exporters.half_precision import halve_model
 from edgefold.exporters.quantization import quantize_model
 from edgefold.exporters.weight_quantization import quantize_weights
-from edgefold.packaged_models import fetch_smollm2
+from edgefold.packaged.models import fetch_smollm2
 from edgefold.runtimes import generate, open_session
 from edgefold.runtimes.generation import CausalSteps
 from edgefold.runtimes.sessions import Session

@@ -21,9 +21,9 @@ from demo_teacher import FOLDER, TASK, Demo
 
 from edgefold.checkpoints import load_student
 from edgefold.cli.demo_measurement import Contestant, choose_int8, measure_times
-from edgefold.compression import compress
+from edgefold.jobs.compression import compress
 from edgefold.ratios import paired_ratio
-from edgefold.recipes import load_recipe
+from edgefold.recipes.recipe import load_recipe
 from edgefold.sparsity import weight_table
 
 

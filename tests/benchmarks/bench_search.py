@@ -32,10 +32,10 @@ from edgefold.budget.latency_tables import LatencyTable, measure_plans
 from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget
 from edgefold.budget.search_inputs import SearchInputs, read_inputs
 from edgefold.checkpoints import load_student
-from edgefold.compression import compress
+from edgefold.jobs.compression import compress
 from edgefold.plans import Plan
-from edgefold.ranking_scores import rank_correlation
-from edgefold.recipes import Recipe, check_recipe
+from edgefold.recipes.recipe import Recipe, check_recipe
+from edgefold.scores.rankings import rank_correlation
 
 SPEEDUP = float(os.environ.get("SPEEDUP", "8"))
 FIRST_SEED = int(os.environ.get("FIRST_SEED", "0"))

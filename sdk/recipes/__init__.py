@@ -1,0 +1,1 @@
+"""Recipes: the sections of the YAML file that says what to compress, and how."""

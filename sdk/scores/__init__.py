@@ -1,0 +1,1 @@
+"""Scores of answers, tags, rankings, translations and transcripts, in plain Python."""

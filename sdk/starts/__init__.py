@@ -1,0 +1,1 @@
+"""Where students start: from calibrated activations, in closed form, before any training."""
