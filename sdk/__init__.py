@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from edgefold.folding import fold
     from edgefold.gates.settings import Gates
     from edgefold.hardware_sizes import round_up
+    from edgefold.jobs.compression import compress
     from edgefold.masks.checks import check_nm
     from edgefold.masks.steps import NM, Block, Unstructured
     from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Select, ShareLayers
     from edgefold.pretraining import SentencePairCollator
+    from edgefold.recipes.recipe import Recipe, load_recipe
     from edgefold.student_building import build_student
     from edgefold.students import Student
     from edgefold.training import CompressionTrainer
@@ -41,6 +43,7 @@ _HOME = {
     "Objective": "distillation",
     "Plan": "plans",
     "Project": "plans",
+    "Recipe": "recipes.recipe",
     "Select": "plans",
     "SentencePairCollator": "pretraining",
     "ShareLayers": "plans",
@@ -48,7 +51,9 @@ _HOME = {
     "Unstructured": "masks.steps",
     "build_student": "student_building",
     "check_nm": "masks.checks",
+    "compress": "jobs.compression",
     "fold": "folding",
+    "load_recipe": "recipes.recipe",
     "load_student": "checkpoints",
     "round_up": "hardware_sizes",
     "save_student": "checkpoints",
@@ -77,6 +82,7 @@ __all__ = [
     "Objective",
     "Plan",
     "Project",
+    "Recipe",
     "Select",
     "SentencePairCollator",
     "ShareLayers",
@@ -84,7 +90,9 @@ __all__ = [
     "Unstructured",
     "build_student",
     "check_nm",
+    "compress",
     "fold",
+    "load_recipe",
     "load_student",
     "round_up",
     "save_student",

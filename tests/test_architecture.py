@@ -236,7 +236,7 @@ ALLOWED = {
 }
 """Package -> the modules of ours, or packages with all their modules, that it may import. "edgefold" is
 the modules of sdk/ that stand in no package."""
-FRONT = ("edgefold.budget.device_search",)
+FRONT = ("edgefold.budget.device_search", "edgefold.jobs.compression", "edgefold.recipes.recipe")
 """Further modules whose names `edgefold` itself, its __init__ alone, hands out."""
 
 WITHOUT_TORCH = (

@@ -8,6 +8,7 @@ import pytest
 import torch
 from killed_jobs import kill_in_training
 
+import edgefold
 from edgefold.checkpoints import load_student
 from edgefold.errors import InputError
 from edgefold.jobs.compression import compress
@@ -27,9 +28,9 @@ def recipe(job: Path) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def result(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> CompressionResult:
-    """What the recipe makes."""
-    return compress(recipe, tmp_path_factory.mktemp("result") / "student")
+def result(job: Path, tmp_path_factory: pytest.TempPathFactory) -> CompressionResult:
+    """What the recipe makes; as one would begin in Python."""
+    return edgefold.compress(job / "recipe.yaml", tmp_path_factory.mktemp("result") / "student")
 
 
 def changed(recipe: Recipe, **training: object) -> Recipe:

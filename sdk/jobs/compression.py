@@ -14,14 +14,14 @@ from edgefold.jobs.stage_runs import StageEnd, resized, run_stage, weights_of
 from edgefold.jobs.trackers import check_trackers
 from edgefold.jobs.training_runs import Progress, no_progress, use_threads
 from edgefold.jobs.unfinished_runs import StageFolder, check_work_folder, discard_unless_begun, start_work_folder
-from edgefold.recipes.recipe import Recipe
+from edgefold.recipes.recipe import Recipe, load_recipe
 from edgefold.recipes.stages import Job
 from edgefold.staging import check_output_folder
 from edgefold.tasks.table import TASKS
 
 
 def compress(
-    recipe: Recipe,
+    recipe: Recipe | Path | str,
     out: str | Path,
     *,
     resume: bool = False,
@@ -35,6 +35,7 @@ def compress(
     goes on from the last complete one.
 
     Args:
+        recipe: a file's is read.
         augment: augment(examples) -> the examples to train with in the last stage, of the type that the task reads
             (`Example` of a text and its label, ...); validation and test stay as they are. Give the same one to
             `resume`, and let it give the same for the same.
@@ -43,7 +44,7 @@ def compress(
         InputError: bad data or plan, an output that exists, or a resume with another recipe.
         GateError: the folded student does not compute what was trained.
     """
-    out = Path(out).absolute()
+    recipe, out = recipe if isinstance(recipe, Recipe) else load_recipe(recipe), Path(out).absolute()
     check_output_folder(out, overwrite, [path for job in recipe.jobs for path in job.reads])
     recipe.check_paths()
     for job in recipe.jobs:
