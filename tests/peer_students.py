@@ -1,5 +1,6 @@
 """Smaller classifiers by other tools, trained for given seconds; the validation texts choose their learning rate."""
 
+import copy
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +17,11 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 
 from edgefold.cli.demo_rivals import train_for
 from edgefold.distillation import Objective
+from edgefold.folding import fold
+from edgefold.plans import Plan, Select
 from edgefold.recipes.recipe import Recipe
+from edgefold.student_building import build_student
+from edgefold.tasks.batches import bare_batches
 
 SCRIPTS = Path(__file__).with_name("benchmarks") / "peers"
 MODELOPT = ("modelopt-0.47", (TORCH, "nvidia-modelopt[onnx]==0.47.0", "transformers", "requests"))
@@ -101,9 +106,23 @@ class PeerTrainings:
     def pruned(self, name: str) -> nn.Module:
         """Torch-Pruning's student of one of SHAPES, with edgefold's trainer: labels and the teacher's logits."""
         shape = SHAPES[name]
-        return self._choose(
-            f"Torch-Pruning, {name}", {rate: self._train(prune(self.demo, shape), rate) for rate in shape.rates}
-        )
+        found = {rate: self._train(prune(self.demo, shape), rate, self.seconds) for rate in shape.rates}
+        return self._choose(f"Torch-Pruning, {name}", found)
+
+    def own(self, name: str) -> nn.Module:
+        """edgefold's student of one of SHAPES that keep the hidden width, its start within the seconds."""
+        shape, found = SHAPES[name], {}
+        collate = DataCollatorWithPadding(self.demo.tokenizer)
+        calibration = bare_batches(self.demo.train, collate, 16, self.recipe.calibration.samples)
+        plan = Plan([Select("heads", shape.heads), Select("ffn", shape.neurons)])
+        begun = time.process_time()
+        student = build_student(self.demo.teacher, plan, self.demo.calibration[0], calibration, "weights")
+        took = time.process_time() - begun
+        for rate in shape.rates:
+            trained = copy.deepcopy(student)
+            self._train(trained, rate, self.seconds - took, self.recipe.objective.hidden)
+            found[rate] = fold(trained)
+        return self._choose(f"edgefold, {name}", found)
 
     def every_second_layer(self) -> nn.Module:
         """By ModelOpt's distillation, in its own environment; its teacher computes anew in every step."""
@@ -117,11 +136,11 @@ class PeerTrainings:
             found[rate] = AutoModelForSequenceClassification.from_pretrained(folder)
         return self._choose("ModelOpt, every second layer", found)
 
-    def _train(self, student: nn.Module, rate: float) -> nn.Module:
+    def _train(self, student: nn.Module, rate: float, seconds: float, hidden: float = 0.0) -> nn.Module:
         settings = self.recipe.training.model_copy(update={"learning_rate": rate})
-        objective = Objective(task=self.recipe.objective.task, logits=self.recipe.objective.logits, hidden=0.0)
+        objective = Objective(task=self.recipe.objective.task, logits=self.recipe.objective.logits, hidden=hidden)
         data = (self.demo.train, DataCollatorWithPadding(self.demo.tokenizer), self.out / "training", "peer")
-        given = (self.seconds, student, self.demo.teacher, objective, settings, *data)
+        given = (seconds, student, self.demo.teacher, objective, settings, *data)
         train_for(*given, lambda *_: None, now=time.process_time)
         return student
 

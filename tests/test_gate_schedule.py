@@ -146,7 +146,9 @@ def test_an_optimizer_with_a_schedule_has_groups_for_the_gates_or_is_refused(row
     student = make_student(rows)
     assert student.gates is not None
     optimizer = own(student)
-    with pytest.raises(InputError, match=r"Call edgefold\.gates\.schedule\.give_own_rates\(optimizer, student\.gates\)"):
+    with pytest.raises(
+        InputError, match=r"Call edgefold\.gates\.schedule\.give_own_rates\(optimizer, student\.gates\)"
+    ):
         make_trainer(student, rows, tmp_path, optimizers=(optimizer, ConstantLR(optimizer)), max_steps=2).train()
     optimizer = own(student)
     give_own_rates(optimizer, student.gates)

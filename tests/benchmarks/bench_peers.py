@@ -41,7 +41,7 @@ DEMO = Path(os.environ.get("EDGEFOLD_DEMO", "out/demo"))
 TRAINED = os.environ.get("PEERS", "Torch-Pruning,ModelOpt").split(",")
 OPTIMUM = ("optimum-onnx-0.1.0", (TORCH, "optimum-onnx[onnxruntime]==0.1.0", "transformers==4.57.6", "pillow"))
 OLIVE = ("olive-0.13", (TORCH, "olive-ai==0.13.0", "onnxruntime", "requests"))
-OWN_SHAPE = "a third of the width"
+OWN_SHAPE, OTHER_SHAPE = SHAPES
 
 pytestmark = pytest.mark.skipif(not (DEMO / "teacher").is_dir(), reason=f"needs {DEMO}, which `make demo` writes")
 
@@ -114,6 +114,7 @@ def trained_students(demo: Demo, out: Path) -> Iterator[tuple[str, str, nn.Modul
     print(f"\nedgefold's student took {took:.0f} processor seconds", flush=True)
     yield "edgefold", OWN_SHAPE, student
     trainings = PeerTrainings(demo, recipe, float(os.environ.get("SECONDS", took)), out)
+    yield "edgefold", OTHER_SHAPE, trainings.own(OTHER_SHAPE)
     if "Torch-Pruning" in TRAINED:
         for form in SHAPES:
             yield "Torch-Pruning", form, trainings.pruned(form)
