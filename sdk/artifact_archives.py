@@ -57,7 +57,7 @@ def unpacked_folder(archive: Path, manifest: str, read_records: Callable[[bytes]
     """The folder in $EDGEFOLD_CACHE/artifacts (else edgefold/artifacts below the user's cache) that holds its files.
 
     It is named by the SHA-256 of the manifest, which names that of every file; so an archive is unpacked once, and
-    again only where a file in that folder is no longer what it must be.
+    again only where a file in that folder is no longer what it must be; it is read whole every time.
 
     Args:
         manifest: the name of the entry that says what the others must be.
@@ -73,7 +73,9 @@ def unpacked_folder(archive: Path, manifest: str, read_records: Callable[[bytes]
             records = read_records(text)
             _check_names(archive, opened, manifest, records)
             folder = default_cache() / hashlib.sha256(text).hexdigest()[:32]
-            if not _holds(folder, records):
+            if _holds(folder, records):
+                _check_content(archive, opened, records)
+            else:
                 _unpack(archive, opened, manifest, text, records, folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{archive} is no archive of an artifact, or is corrupt ({error}); {_AGAIN}.") from None
@@ -113,6 +115,18 @@ def _check_names(archive: Path, opened: zipfile.ZipFile, manifest: str, records:
             raise InputError(f"{archive} gives {name} {sizes[name]} bytes, {manifest} {record.size_bytes}; {_AGAIN}.")
 
 
+def _check_content(archive: Path, opened: zipfile.ZipFile, records: Records) -> None:
+    """What is not unpacked again is read all the same: a corrupt copy is told where a sound one was opened before."""
+    for name, record in records.items():
+        with opened.open(name) as source, open(os.devnull, "wb") as nowhere:
+            _check_sum(archive, name, _copy(source, nowhere, record.size_bytes), record.sha256)
+
+
+def _check_sum(archive: Path, name: str, found: str, wanted: str) -> None:
+    if found != wanted:
+        raise InputError(f"{name} in {archive} is corrupt: its SHA-256 is {found[:12]}…; {_AGAIN}.")
+
+
 def _holds(folder: Path, records: Records) -> bool:
     paths = {folder / name: record.sha256 for name, record in records.items()}
     return all(path.is_file() and sha256_file(path) == sha256 for path, sha256 in paths.items())
@@ -128,8 +142,7 @@ def _unpack(archive: Path, opened: zipfile.ZipFile, manifest: str, text: bytes, 
             path.parent.mkdir(parents=True, exist_ok=True)
             with opened.open(name) as source, path.open("wb") as target:
                 found = _copy(source, target, record.size_bytes)
-            if found != record.sha256:
-                raise InputError(f"{name} in {archive} is corrupt: its SHA-256 is {found[:12]}…; {_AGAIN}.")
+            _check_sum(archive, name, found, record.sha256)
         (staging / manifest).write_bytes(text)
 
 

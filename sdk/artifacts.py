@@ -108,14 +108,28 @@ class Artifact(BaseModel):
 
         None where there is none or it names no such size.
         """
-        path = self._folder / "config.json"
+        config = self._configuration()
         try:
-            config = json.loads(path.read_bytes()) if path.is_file() else {}
             within = [part.get("vocab_size") for part in config.values() if isinstance(part, dict)]
             named = [config["vocab_size"]] if "vocab_size" in config else within
         except (ValueError, LookupError, TypeError, AttributeError):
             return None
         return min((size for size in named if isinstance(size, int) and size > 0), default=None)
+
+    def _configuration(self) -> dict[str, Any]:
+        """Empty where there is none or it is no JSON."""
+        path = self._folder / "config.json"
+        try:
+            config = json.loads(path.read_bytes()) if path.is_file() else {}
+        except ValueError:
+            return {}
+        return config if isinstance(config, dict) else {}
+
+    @property
+    def most_positions(self) -> int | None:
+        """Of a text, by the Hugging Face configuration beside the model; None where it names no such size."""
+        size = self._configuration().get("max_position_embeddings")
+        return size if isinstance(size, int) and size > 0 else None
 
     @property
     def model_files(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """CompressionTrainer: transformers.Trainer with the loss of an Objective between teacher and student."""
 
+import inspect
 from collections import defaultdict
 from collections.abc import Mapping
 from math import isfinite
@@ -45,8 +46,8 @@ class CompressionTrainer(Trainer):
         teacher_tokenizer: to be compared with `processing_class`, the student's.
         inputs: example tensors of forward, from which a student that build_student did not make learns its widths;
             the first two rows of the training data where they are left out.
-        args, train_dataset, data_collator, ...: as for transformers.Trainer. `args.remove_unused_columns` is best
-        left False.
+        args, train_dataset, data_collator, ...: as for transformers.Trainer; `args.remove_unused_columns` removes what
+            the student's own forward does not name.
 
     Raises:
         InputError: the objective asks for a teacher or for matches that are not there, or the tokenizers differ.
@@ -117,6 +118,17 @@ class CompressionTrainer(Trainer):
         """A small batch without labels: the inputs given, else the first two training rows."""
         example = inputs or _first_rows(self.train_dataset, self.data_collator)
         return {name: value.to(self.args.device) for name, value in self._without_labels(example).items()}
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """What the student's own module reads; the Trainer would look at the forward around it, which names nothing."""
+        if self._signature_columns is None:
+            module = self.model.module if isinstance(self.model, Student) else self.model
+            names = inspect.signature(module.forward).parameters  # type: ignore[union-attr]
+            self._signature_columns: Any = [
+                *names,
+                *dict.fromkeys(("label", "label_ids", *self.label_names)),
+                EXAMPLE_IDS,
+            ]
 
     def _without_labels(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in inputs.items() if name not in (*self.label_names, EXAMPLE_IDS)}

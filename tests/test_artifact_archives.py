@@ -81,6 +81,18 @@ def test_it_is_unpacked_once_and_again_where_the_cache_was_changed(packed: Path)
     assert load_artifact(packed).model_path.read_bytes() == FILES["model.onnx"]
 
 
+def test_a_corrupt_copy_is_refused_where_a_sound_one_was_opened(packed: Path, tmp_path: Path) -> None:
+    load_artifact(packed)
+    content = bytearray(packed.read_bytes())
+    with zipfile.ZipFile(packed) as archive:
+        entry = archive.getinfo("deep/vocab.txt")
+    content[entry.header_offset + 30 + len(entry.filename) + entry.compress_size // 2] ^= 1  # 30: the entry's header
+    (tmp_path / "copy.zip").write_bytes(content)
+    with pytest.raises(InputError, match="corrupt"):
+        load_artifact(tmp_path / "copy.zip")
+    load_artifact(packed)
+
+
 REFUSED: list[tuple[Callable[[dict[str, bytes]], Any], str]] = [
     (lambda entries: rename(entries, "../vocab.txt"), r"holds '\.\./vocab\.txt', which lies outside of its folder"),
     (lambda entries: rename(entries, "/tmp/vocab.txt"), r"holds '/tmp/vocab\.txt', which lies outside"),

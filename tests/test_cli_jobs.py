@@ -67,6 +67,13 @@ def test_compress_writes_a_student(job: Path, student: Path) -> None:
     assert "exists and is not empty" in invoke("compress", job / "recipe.yaml", "--out", student).stderr
 
 
+def test_a_student_that_from_pretrained_does_not_open_is_told(job: Path, tmp_path: Path) -> None:
+    content = (job / "recipe.yaml").read_text().replace(", select: {dimension: heads, size: 2}", "")
+    (job / "odd.yaml").write_text(content)
+    said = " ".join(invoke("compress", job / "odd.yaml", "--out", tmp_path / "odd").stdout.split())
+    assert "is opened by edgefold.load_student: no configuration of its architecture describes sizes like these" in said
+
+
 def test_resume_without_an_unfinished_run(job: Path, tmp_path: Path) -> None:
     result = invoke("compress", job / "recipe.yaml", "--out", tmp_path / "new", "--resume")
     assert result.exit_code == 2

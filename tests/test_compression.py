@@ -1,6 +1,7 @@
 """The job end to end on a tiny teacher: what it leaves, what it refuses, and that a kill loses nothing."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,39 @@ def test_outputs_and_unfinished_runs_are_not_overwritten(recipe: Recipe, tmp_pat
     assert (tmp_path / "student" / "mine.txt").read_text() == "mine"
     with pytest.raises(InputError, match="There is no unfinished run"):
         compress(recipe, tmp_path / "other", resume=True)
+
+
+def test_a_finished_run_is_not_resumed(job: Path, result: CompressionResult) -> None:
+    with pytest.raises(InputError, match="holds a finished student: there is nothing to resume"):
+        edgefold.compress(job / "recipe.yaml", result.student, resume=True)
+
+
+def test_a_teacher_without_a_head_for_the_task_is_refused(recipe: Recipe, job: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+
+    BertForMaskedLM(BertConfig.from_pretrained(job / "teacher")).save_pretrained(tmp_path / "other")
+    AutoTokenizer.from_pretrained(job / "teacher").save_pretrained(tmp_path / "other")
+    with pytest.raises(InputError, match=r"lacks \d weights of a BertForSequenceClassification.*bert\.pooler"):
+        compress(recipe.model_copy(update={"teacher": tmp_path / "other"}), tmp_path / "student")
+
+
+def test_rows_beyond_the_teachers_positions_are_refused_before_any_training(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("text,label\n" + "worda " * 40 + ",1\nwordb,0\n")
+    data = recipe.data.model_copy(update={"test": tmp_path / "test.csv", "max_length": 4096})
+    with pytest.raises(InputError, match=r"row of data\.test has 40 tokens, the teacher has positions for 32; set"):
+        compress(recipe.model_copy(update={"data": data}), tmp_path / "student")
+    assert [path.name for path in tmp_path.iterdir()] == ["test.csv"]
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused(recipe: Recipe, job: Path, tmp_path: Path) -> None:
+    shutil.copytree(job / "teacher", tmp_path / "teacher")
+    path = tmp_path / "teacher" / "tokenizer_config.json"
+    fields = json.loads(path.read_text())
+    fields.pop("pad_token")
+    path.write_text(json.dumps(fields))
+    with pytest.raises(InputError, match="has no padding token, so that its rows make no batches"):
+        compress(recipe.model_copy(update={"teacher": tmp_path / "teacher"}), tmp_path / "student")
+    assert [path.name for path in tmp_path.iterdir()] == ["teacher"]
 
 
 def test_a_killed_run_resumes_to_the_same_student(recipe: Recipe, job: Path, tmp_path: Path) -> None:

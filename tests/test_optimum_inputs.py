@@ -11,6 +11,7 @@ import torch
 from optimum.exporters.tasks import TasksManager
 from torch import Tensor, nn
 from torch.export import Dim
+from transformers import BertConfig, BertModel
 from typer.testing import CliRunner, Result
 
 from edgefold.artifacts import TensorSpec, load_artifact
@@ -21,6 +22,7 @@ from edgefold.cli.inspect import Task
 from edgefold.cli.models import TASKS, open_model
 from edgefold.cli.optimum_inputs import find_image_size, make_inputs, name_task
 from edgefold.errors import InputError
+from edgefold.exporters import export_onnx
 from edgefold.exporters.preparation import prepared
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -193,6 +195,15 @@ def test_a_measurement_tells_the_sizes_that_nobody_asked_for(make_artifact: Call
     specs = tuple(TensorSpec(name=str(i), dtype="int64", shape=shape) for i, shape in enumerate(shapes))
     title = Inputs((1,), 8).title({"out": artifact.model_copy(update={"inputs": specs})})
     assert title == "Batch 1, 4 choices, 16000 samples, 8 tokens"
+
+
+def test_a_text_is_no_longer_than_the_model_has_positions_unless_it_is_asked_for(tmp_path: Path) -> None:
+    ids = torch.ones(2, 8, dtype=torch.long)
+    artifacts = {"short": export_onnx(BertModel(BertConfig(**TEXT)).eval(), {"input_ids": ids}, tmp_path / "short")}
+    assert Inputs((1,)).tokens(artifacts) == 32
+    assert Inputs((1,), 8).tokens(artifacts) == 8
+    (tmp_path / "short" / "config.json").unlink()
+    assert Inputs((1,)).tokens(artifacts) == 128
 
 
 def test_a_wave_of_any_length_is_traced(tmp_path: Path) -> None:

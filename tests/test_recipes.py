@@ -257,6 +257,22 @@ def test_refusals(tmp_path: Path, text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("more", "whole"),
     [
+        ("plan: []\n", "plan is []; it needs 1 or more"),
+    ],
+)
+def test_an_empty_list_is_told_as_it_is(tmp_path: Path, more: str, whole: str) -> None:
+    assert whole in refusal(tmp_path, MINIMAL.split("plan:")[0] + more)
+
+
+def test_a_wrong_step_is_told_alone(tmp_path: Path) -> None:
+    said = refusal(tmp_path, MINIMAL.split("plan:")[0] + "plan: [select: {dimension: a, size: 0}]\n")
+    assert "plan[0].select.size is 0" in said
+    assert "or more" not in said
+
+
+@pytest.mark.parametrize(
+    ("more", "whole"),
+    [
         ("teacher: again\n", ", line 5: the key teacher stands there already on line 1; keep one."),
         ("trainig: {epochs: 3}\n", ": line 5: trainig is no known key; did you mean training?"),
     ],

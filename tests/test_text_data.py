@@ -57,6 +57,17 @@ def test_splits_keep_the_order_of_the_teachers_labels(tmp_path: Path) -> None:
     assert read_splits(files, text="text", label="label", label_names=["pos", "neg"]).train[0].label == 0
 
 
+def test_labels_may_be_given_by_the_indices_of_the_teachers(tmp_path: Path) -> None:
+    rows = [(text, str(int(label == "pos"))) for text, label in ROWS]
+    files = {split: write_rows(tmp_path / f"{split}.csv", rows) for split in ("train", "validation", "test")}
+    named = {"text": "text", "label": "label"}
+    assert [row.label for row in read_splits(files, **named, label_names=["neg", "pos"]).train] == [
+        int(label == "pos") for _, label in ROWS
+    ]
+    with pytest.raises(InputError, match="unknown label '0'; the labels of the teacher are '1', '2'"):
+        read_splits(files, **named, label_names=["1", "2"])  # these are names, not indices
+
+
 def test_numeric_labels_are_sorted_as_numbers(tmp_path: Path) -> None:
     rows = read_rows(write_rows(tmp_path / "a.csv", [("a", "10"), ("b", "9"), ("c", "-1")]), text="text", label="label")
     assert find_label_names(rows) == ("-1", "9", "10")

@@ -296,6 +296,22 @@ def test_a_batch_with_nothing_to_predict_has_no_loss_of_the_task(
         assert torch.equal(mine, other)
 
 
+@pytest.mark.parametrize("cache", [0.0, 1.0])
+def test_what_forward_does_not_read_is_removed_and_nothing_else(
+    teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path, cache: float
+) -> None:
+    """As transformers' own default has it."""
+    more = [{**row, "number": 3} for row in rows]
+    arguments = {"remove_unused_columns": True}
+    losses = [
+        make_trainer(make_student(), teacher, data, tmp_path, arguments=given, teacher_cache_gib=cache)
+        .train()
+        .training_loss
+        for data, given in ((rows, {}), (more, arguments))
+    ]
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.parametrize("positives", ["teacher", "dropout", "labels"])
 def test_contrasts_are_learned(
     positives: str, rows: Any, make_bert: Callable[..., Any], make_student: Callable[..., Student], tmp_path: Path

@@ -71,7 +71,10 @@ def bench_artifact(
     tf32: Annotated[
         bool, typer.Option("--tf32", help="On cuda with onnxruntime: allow TF32 in float32 products.")
     ] = False,
-    sequence: Annotated[int, typer.Option(min=1, help="Tokens of one sample.")] = 128,
+    sequence: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens of one sample.", show_default="128, or as many as the model has positions"),
+    ] = None,
     past: Annotated[int, typer.Option(min=0, help="Tokens read before, of a model with a cache.")] = 0,
     part: Annotated[
         str | None, typer.Option(help="Graph of an encoder-decoder (encoder, decoder, decoder_with_past).")

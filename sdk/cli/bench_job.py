@@ -26,27 +26,36 @@ Figures = list[tuple[int, list[Report], Ratio | None]]
 """Of each batch size: the reports, and how many times faster the first is than the second."""
 
 
+USUAL_TOKENS = 128
+
+
 @dataclass(frozen=True)
 class Inputs:
     """The sizes of what is measured."""
 
     batches: tuple[int, ...]
-    sequence: int
+    sequence: int | None = None
+    """Tokens; None takes as many as are usual and as all of the artifacts have positions for."""
     past: int = 0
     part: str | None = None
     """Graph of an encoder-decoder."""
+
+    def tokens(self, artifacts: Mapping[str, Artifact]) -> int:
+        """Of one sample."""
+        limits = [artifact.most_positions for artifact in artifacts.values() if artifact.most_positions]
+        return self.sequence or min([USUAL_TOKENS, *limits])
 
     def make(self, artifacts: Mapping[str, Artifact], batch: int) -> dict[str, Any]:
         """Arrays that all of the artifacts take."""
         sizes = [artifact.vocab_size for artifact in artifacts.values() if artifact.vocab_size]
         specs = next(iter(artifacts.values())).inputs
         return example_inputs(
-            specs, batch=batch, sequence=self.sequence, past=self.past, vocab_size=min(sizes, default=None)
+            specs, batch=batch, sequence=self.tokens(artifacts), past=self.past, vocab_size=min(sizes, default=None)
         )
 
     def title(self, artifacts: Mapping[str, Artifact]) -> str:
         dimensions = {size for artifact in artifacts.values() for spec in artifact.inputs for size in spec.shape}
-        tokens = f", {self.sequence} tokens" if dimensions & {"sequence", "encoder_sequence"} else ""
+        tokens = f", {self.tokens(artifacts)} tokens" if dimensions & {"sequence", "encoder_sequence"} else ""
         after = f" after {self.past}" if "past" in dimensions else ""
         others = "".join(f", {size} {name}" for name, size in USUAL_SIZES.items() if name in dimensions)
         return f"Batch {', '.join(map(str, self.batches))}{others}{tokens}{after}"

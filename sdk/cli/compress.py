@@ -24,7 +24,8 @@ def compress_teacher(
 ) -> Answer:
     """Build the student of a recipe, train it, fold it and save it; a stopped run goes on with --resume."""
     check_file(recipe, "recipe")
-    check_output_folder(out, overwrite)
+    if not resume:
+        check_output_folder(out, overwrite)
     from edgefold.recipes.recipe import load_recipe
 
     job = load_recipe(recipe)
@@ -49,6 +50,15 @@ def _answer(student: Path, metrics: dict[str, float], dimensions: list[dict[str,
             ("figure", "value"),
             [(name.replace("_", " "), value) for name, value in metrics.items()],
         ),
-        f"The student is in {student}. Next: edgefold export {student} --out {student}-onnx",
+        f"The student is in {student}{_opened_by(student)}. Next: edgefold export {student} --out {student}-onnx",
     )
     return Answer({"student": str(student), "metrics": metrics, "dimensions": dimensions}, texts)
+
+
+def _opened_by(student: Path) -> str:
+    """What else than from_pretrained opens it, if anything has to."""
+    from edgefold.checkpoints import read_manifest
+
+    if read_manifest(student)["uniform"] or not (student / "config.json").is_file():
+        return ""
+    return " and is opened by edgefold.load_student: no configuration of its architecture describes sizes like these"

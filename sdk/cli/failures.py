@@ -34,7 +34,10 @@ def describe_failure(error: BaseException) -> Failure:
     if isinstance(error, KeyboardInterrupt):
         status = 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
         return Failure(
-            kind, "Interrupted; no half-written output stands. A stopped `compress` goes on with --resume.", status
+            kind,
+            "Interrupted; no half-written output stands but the folder of a demo. A stopped `compress` goes on with "
+            "--resume, a `search` that has begun its trials with the same --out.",
+            status,
         )
     if isinstance(error, EdgefoldError):
         return Failure(kind, _one_paragraph(error), error.exit_code)

@@ -41,7 +41,8 @@ def read_splits(
     """Read the files of "train", "validation" and "test".
 
     Args:
-        label_names: the labels in the order of their indices (a teacher's own); None sorts those that train has.
+        label_names: the labels in the order of their indices (a teacher's own), which the rows may give by these
+            indices, too; None sorts those that train has.
 
     Raises:
         InputError: a file or column is missing, a row is bad, or a label is not one of `label_names`.
@@ -51,7 +52,10 @@ def read_splits(
     known = f"the labels {'of the teacher' if label_names else 'in the training data'} are {quoted(names)}"
     if len(names) < 2:
         raise InputError(f"{paths['train']} has the one label {quoted(names)}; a classifier needs two or more.")
-    examples = {split: _index_labels(found, names, paths[split], known) for split, found in rows.items()}
+    numbers = {name: i for i, name in enumerate(names)}
+    if label_names and not any(name.isdecimal() for name in names):
+        numbers |= {str(i): i for i in range(len(names))}  # class ids, as datasets have them
+    examples = {split: _index_labels(found, numbers, paths[split], known) for split, found in rows.items()}
     return TextSplits(names, examples["train"], examples["validation"], examples["test"])
 
 
@@ -90,8 +94,7 @@ def find_label_names(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(sorted(labels))
 
 
-def _index_labels(rows: Sequence[Row], names: Sequence[str], path: str | Path, known: str) -> tuple[Example, ...]:
-    index = {name: i for i, name in enumerate(names)}
+def _index_labels(rows: Sequence[Row], index: Mapping[str, int], path: str | Path, known: str) -> tuple[Example, ...]:
     for row in rows:
         if row.label not in index:
             raise InputError(f"{path}, line {row.line}: unknown label {row.label!r}; {known}.")

@@ -13,7 +13,14 @@ from edgefold.jobs.stage_inputs import Augment, OpenedStage, open_stage, prepare
 from edgefold.jobs.stage_runs import StageEnd, resized, run_stage, weights_of
 from edgefold.jobs.trackers import check_trackers
 from edgefold.jobs.training_runs import Progress, no_progress, use_threads
-from edgefold.jobs.unfinished_runs import StageFolder, check_work_folder, discard_unless_begun, start_work_folder
+from edgefold.jobs.unfinished_runs import (
+    StageFolder,
+    check_work_folder,
+    discard_unless_begun,
+    refuse_finished,
+    start_work_folder,
+    work_folder,
+)
 from edgefold.recipes.recipe import Recipe, load_recipe
 from edgefold.recipes.stages import Job
 from edgefold.staging import check_output_folder
@@ -45,6 +52,8 @@ def compress(
         GateError: the folded student does not compute what was trained.
     """
     recipe, out = recipe if isinstance(recipe, Recipe) else load_recipe(recipe), Path(out).absolute()
+    if resume:
+        refuse_finished(out, work_folder(out))
     check_output_folder(out, overwrite, [path for job in recipe.jobs for path in job.reads])
     recipe.check_paths()
     for job in recipe.jobs:

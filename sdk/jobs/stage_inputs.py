@@ -88,7 +88,11 @@ def open_stage(job: Job, augment: Augment | None = None) -> OpenedStage:
 
 
 def prepare(opened: OpenedStage, tokens: Iterable[int] | None) -> StageInputs:
-    """Rows and batches; with `tokens`, teacher and processor know these alone."""
+    """Rows and batches; with `tokens`, teacher and processor know these alone.
+
+    Raises:
+        InputError: a row is longer than the teacher's table of positions.
+    """
     task, job, splits = opened.task, opened.job, opened.splits
     teacher, processor = opened.teacher, opened.processor
     if tokens is not None:
@@ -96,6 +100,19 @@ def prepare(opened: OpenedStage, tokens: Iterable[int] | None) -> StageInputs:
     train, validation, test = (
         task.encode(examples, processor, job.data) for examples in (splits.train, splits.validation, splits.test)
     )
+    for split, rows in (("train", train), ("validation", validation), ("test", test)):
+        _check_lengths(teacher, split, rows)
     collate = task.collator(processor, job.data, teacher)
     batches = bare_batches(train, collate, CALIBRATION_BATCH, job.calibration.samples, task.label_names)
     return StageInputs(teacher, processor, train, validation, test, collate, batches)
+
+
+def _check_lengths(teacher: nn.Module, split: str, rows: Any) -> None:
+    limit = getattr(getattr(teacher, "config", None), "max_position_embeddings", None)
+    longest = max(getattr(rows, "lengths", None) or [0])
+    tables = (module.num_embeddings for module in teacher.modules() if isinstance(module, nn.Embedding))
+    if isinstance(limit, int) and longest > limit in tables:  # of rotary and relative positions there is no table
+        raise InputError(
+            f"The longest row of data.{split} has {longest} tokens, the teacher has positions for {limit}; set "
+            f"data.max_length to {limit} or less."
+        )

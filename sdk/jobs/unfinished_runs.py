@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edgefold.checkpoints import MANIFEST
 from edgefold.errors import InputError
 from edgefold.jobs.training_runs import CurvePoint
 from edgefold.recipes.recipe import Recipe, dump_recipe, load_recipe
@@ -70,13 +71,31 @@ class StageFolder:
         student.load_state_dict(load_file(self._root / "student.safetensors"))
 
 
+def work_folder(out: Path) -> Path:
+    """Where an unfinished run of `out` lies."""
+    return out.with_name(f".{out.name}.unfinished")
+
+
+def refuse_finished(out: Path, work: Path) -> None:
+    """Refuse to resume what has ended.
+
+    Raises:
+        InputError: a student stands in `out`, and no unfinished run beside it.
+    """
+    if (out / MANIFEST).is_file() and not work.exists():
+        raise InputError(
+            f"{out} holds a finished student: there is nothing to resume. To make it anew, ask for overwriting "
+            "(--overwrite) without --resume."
+        )
+
+
 def check_work_folder(out: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Path:
     """Where an unfinished run keeps its recipe and checkpoints.
 
     Raises:
         InputError: there is none to resume, it has another recipe, or there is one that was not asked for.
     """
-    work = out.with_name(f".{out.name}.unfinished")
+    work = work_folder(out)
     stored = work / "recipe.yaml"
     if resume:
         if not stored.is_file():

@@ -23,6 +23,8 @@ def describe_errors(
     for item in errors:
         if item["loc"][:1] == ("stages",) and item["loc"][2:] in places:  # a stage has it from the recipe
             continue
+        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:  # wrong entries are told
+            continue
         line = document.line(item["loc"]) if document else None
         sentences.append((line or 0, f"{f'line {line}: ' if line else ''}{_describe(item, model, forms)}"))
     texts = list(dict.fromkeys(text for _, text in sorted(sentences, key=lambda pair: pair[0])))
@@ -40,6 +42,8 @@ def _describe(item: Any, model: type[BaseModel], forms: Forms) -> str:
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if kind == "value_error":
         return f"{path}: {message}" if path else message
+    if kind == "too_short":
+        return f"{path} is {_shorten(item['input'])}; it needs {item['ctx']['min_length']} or more"
     return f"{path} is {_shorten(item['input'])}; it should be {message}"
 
 

@@ -57,7 +57,7 @@ def _collator(tokenizer: Any, data: PlainText, teacher: nn.Module) -> Collate:
 LANGUAGE_MODELING = Task(
     metrics=(Metric("perplexity", greater_is_better=False),),
     open_teacher=teacher_opener(AutoModelForCausalLM),
-    start_teacher=lambda folder, data: teacher_opener(AutoModelForCausalLM)(folder),
+    start_teacher=lambda folder, data: teacher_opener(AutoModelForCausalLM, is_trained=False)(folder),
     read=_read,
     encode=_encode,
     collator=_collator,

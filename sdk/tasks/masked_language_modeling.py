@@ -76,7 +76,7 @@ def _start_teacher(folder: Path, data: MaskedText) -> nn.Module:
     """
     model_class = AutoModelForMaskedLM if data.pairs == "none" else AutoModelForPreTraining
     if _architecture(folder).endswith(("ForMaskedLM", "ForPreTraining")):
-        return teacher_opener(model_class)(folder)
+        return teacher_opener(model_class, is_trained=False)(folder)
     model: Any = open_headless(model_class, folder, tie_word_embeddings=False)
     decoder, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
     with torch.no_grad():

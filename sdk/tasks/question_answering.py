@@ -14,7 +14,7 @@ from edgefold.errors import InputError
 from edgefold.recipes.data import QuestionData
 from edgefold.scores.answers import exact_match, word_f1
 from edgefold.tasks.batches import EncodedRows, run_over
-from edgefold.tasks.opening import teacher_opener
+from edgefold.tasks.opening import padding_tokenizer, teacher_opener
 from edgefold.tasks.task import Collate, Metric, Row, Splits, Task
 
 LABELS = ("start_positions", "end_positions")
@@ -151,7 +151,7 @@ def _read(data: QuestionData, teacher: nn.Module) -> Splits:
 
 
 def _start_teacher(folder: Path, data: QuestionData) -> nn.Module:
-    return teacher_opener(AutoModelForQuestionAnswering)(folder)
+    return teacher_opener(AutoModelForQuestionAnswering, is_trained=False)(folder)
 
 
 QUESTION_ANSWERING = Task(
@@ -160,7 +160,7 @@ QUESTION_ANSWERING = Task(
     start_teacher=_start_teacher,
     read=_read,
     encode=encode_questions,
-    collator=lambda tokenizer, data, teacher: DataCollatorWithPadding(tokenizer),
+    collator=lambda tokenizer, data, teacher: DataCollatorWithPadding(padding_tokenizer(tokenizer)),
     evaluate=evaluate_answers,
     texts=lambda questions: (text for question in questions for text in (question.question, question.context)),
     label_names=LABELS,

@@ -110,7 +110,7 @@ def _read(data: PairData, teacher: nn.Module) -> Splits:
 SEQUENCE_TO_SEQUENCE = Task(
     metrics=(Metric("chrf"), Metric("perplexity", greater_is_better=False)),
     open_teacher=teacher_opener(AutoModelForSeq2SeqLM),
-    start_teacher=lambda folder, data: teacher_opener(AutoModelForSeq2SeqLM)(folder),
+    start_teacher=lambda folder, data: teacher_opener(AutoModelForSeq2SeqLM, is_trained=False)(folder),
     read=_read,
     encode=encode_pairs,
     collator=lambda tokenizer, data, teacher: pair_collator(tokenizer, teacher),

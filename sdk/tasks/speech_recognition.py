@@ -105,7 +105,7 @@ def _read(data: SpeechData, teacher: nn.Module) -> Splits:
 SPEECH_RECOGNITION = Task(
     metrics=(Metric("word_error_rate", greater_is_better=False),),
     open_teacher=teacher_opener(AutoModelForSpeechSeq2Seq),
-    start_teacher=lambda folder, data: teacher_opener(AutoModelForSpeechSeq2Seq)(folder),
+    start_teacher=lambda folder, data: teacher_opener(AutoModelForSpeechSeq2Seq, is_trained=False)(folder),
     read=_read,
     encode=_encode,
     collator=lambda processor, data, teacher: speech_collator(teacher),

@@ -13,7 +13,7 @@ from edgefold.data.texts import Example, find_label_names, read_rows, read_split
 from edgefold.distillation import logits_of
 from edgefold.recipes.data import TextData
 from edgefold.tasks.batches import EVALUATION_BATCH, EncodedRows, run_over
-from edgefold.tasks.opening import check_label_count, known_labels, open_with_labels, teacher_opener
+from edgefold.tasks.opening import check_label_count, known_labels, open_with_labels, padding_tokenizer, teacher_opener
 from edgefold.tasks.task import Collate, Metric, Splits, Task
 
 
@@ -62,7 +62,7 @@ TEXT_CLASSIFICATION = Task(
     start_teacher=_start_teacher,
     read=_read,
     encode=lambda examples, tokenizer, data: tokenize(examples, tokenizer, data.max_length),
-    collator=lambda tokenizer, data, teacher: DataCollatorWithPadding(tokenizer),
+    collator=lambda tokenizer, data, teacher: DataCollatorWithPadding(padding_tokenizer(tokenizer)),
     evaluate=lambda model, dataset, collate: {"accuracy": accuracy(model, dataset, collate)},
     augment=_augment,
     texts=lambda examples: (example.text for example in examples),

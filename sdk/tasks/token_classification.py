@@ -14,7 +14,14 @@ from edgefold.errors import InputError
 from edgefold.recipes.data import TaggedData
 from edgefold.scores.spans import are_bio, span_f1
 from edgefold.tasks.batches import EncodedRows, run_over
-from edgefold.tasks.opening import check_label_count, known_labels, open_tokenizer, open_with_labels, teacher_opener
+from edgefold.tasks.opening import (
+    check_label_count,
+    known_labels,
+    open_tokenizer,
+    open_with_labels,
+    padding_tokenizer,
+    teacher_opener,
+)
 from edgefold.tasks.task import Collate, Metric, Row, Splits, Task
 
 
@@ -109,7 +116,7 @@ TOKEN_CLASSIFICATION = Task(
     start_teacher=_start_teacher,
     read=_read,
     encode=_encode,
-    collator=lambda tokenizer, data, teacher: DataCollatorForTokenClassification(tokenizer),
+    collator=lambda tokenizer, data, teacher: DataCollatorForTokenClassification(padding_tokenizer(tokenizer)),
     evaluate=evaluate_tags,
     open_processor=_open_tokenizer,
     texts=lambda examples: (word for row, _ in examples for word in row.words),
