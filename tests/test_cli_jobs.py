@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from edgefold.cli.application import app
+from edgefold.cli.inspect import group_rows
 from edgefold.openvino_modules import can_quantize
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -25,6 +26,20 @@ def test_inspect_lists_the_dimensions(job: Path) -> None:
     table = invoke("inspect", job / "teacher", "--sequence", 8).stdout
     assert "Project or keep" in table
     assert "ffn.0 … ffn.1" in table
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["hidden"], "hidden"),
+        (["ffn.0", "ffn.1", "ffn.2"], "ffn.0 … ffn.2"),
+        (["heads.2", "heads.4"], "heads.2, heads.4"),
+        (["heads.0", "heads.2", "heads.4", "heads.6"], "heads.0, heads.2 … heads.6"),
+    ],
+)
+def test_a_row_names_what_it_stands_for(names: list[str], shown: str) -> None:
+    facts = {"kind": "heads", "size": 4, "parameters": 1, "macs": 1, "reason": "", "allowed": "keep"}
+    assert [row[:2] for row in group_rows([{"name": name, **facts} for name in names])] == [(shown, len(names))]
 
 
 def test_inspect_needs_a_configuration_alone(tmp_path: Path) -> None:

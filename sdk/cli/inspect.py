@@ -120,7 +120,13 @@ def group_rows(dimensions: list[dict[str, Any]]) -> list[tuple[object, ...]]:
         family = d["name"].split(".")[0]
         facts = (d["kind"], d["size"], d["parameters"], d["macs"], d["reason"] or d["allowed"])
         rows.setdefault((family, *facts), []).append(d["name"])
-    return [
-        (names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}", len(names), *facts)
-        for (_, *facts), names in rows.items()
-    ]
+    return [(_together(names), len(names), *facts) for (_, *facts), names in rows.items()]
+
+
+def _together(names: list[str]) -> str:
+    """ffn.0 … ffn.5 where all between them belong there too; heads.2, heads.4 or heads.0, heads.2 … heads.10 else."""
+    ends = [name.rpartition(".")[2] for name in names]
+    numbers = [int(end) for end in ends if end.isdecimal()]
+    if len(names) > 1 and numbers == list(range(numbers[0], numbers[0] + len(names))):
+        return f"{names[0]} … {names[-1]}"
+    return ", ".join(names) if len(names) < 3 else f"{names[0]}, {names[1]} … {names[-1]}"
