@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from edgefold.artifacts import Artifact
 from edgefold.checkpoints import load_student
 from edgefold.cli.demo_rivals import train_for
+from edgefold.distillation import Objective
 from edgefold.exporters import export_onnx, quantize_onnx
 from edgefold.jobs.compression import compress
 from edgefold.preprocessors import open_image_processor
@@ -120,7 +121,8 @@ def train_pruned(digits: Digits, recipe: Recipe, pruned: nn.Module, seconds: flo
     for rate in RATES:
         student = copy.deepcopy(pruned)
         settings = recipe.training.model_copy(update={"learning_rate": rate})
-        given = (digits.teacher, recipe.objective, settings, digits.train, stack, out / "training", "peer")
+        objective = Objective(task=recipe.objective.task, logits=recipe.objective.logits, hidden=0.0)
+        given = (digits.teacher, objective, settings, digits.train, stack, out / "training", "peer")
         train_for(seconds, student, *given, lambda *_: None, now=time.process_time)
         found[rate] = student
     right = {rate: accuracy(model, digits.validation, stack) for rate, model in found.items()}
