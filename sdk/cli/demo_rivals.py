@@ -16,8 +16,7 @@ from edgefold.distillation import Objective
 from edgefold.jobs.training_runs import Progress, training_arguments, watch
 from edgefold.recipes.recipe import Recipe, TrainingSettings
 from edgefold.student_building import build_student
-from edgefold.tasks.batches import EncodedRows
-from edgefold.tasks.task import Collate
+from edgefold.tasks.task import Collate, Rows
 from edgefold.training import CompressionTrainer
 
 TEACHER_CACHE_GIB = 4.0
@@ -51,7 +50,7 @@ def train_for(
     teacher: nn.Module,
     objective: Objective,
     settings: TrainingSettings,
-    train: EncodedRows,
+    train: Rows,
     collate: Collate,
     folder: Path,
     stage: str,
@@ -60,7 +59,8 @@ def train_for(
 ) -> float:
     """Train for this many seconds of the clock `now`, warm-up and decay measured by it; returns the seconds it took."""
     endless = settings.model_copy(update={"epochs": 1000})
-    arguments = training_arguments(endless, folder, checkpoints=False)
+    by_length = getattr(train, "lengths", None) is not None
+    arguments = training_arguments(endless, folder, checkpoints=False, by_length=by_length)
     optimizer = torch.optim.AdamW(student.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     clock = _Clock(seconds, settings.warmup_ratio, now)
     trainer = CompressionTrainer(
