@@ -1,6 +1,6 @@
 """edgefold's student of EfficientNet-lite0 beside Torch-Pruning's, of as many multiply-adds, in the same seconds.
 
-    python examples/image_teacher.py out/images && EDGEFOLD_IMAGES=out/images make bench ARGS="-k peer_images"
+    python examples/image_teacher.py out/images && EDGEFOLD_IMAGES=out/images make bench ARGS="-k peers_on_images"
 
 Torch-Pruning (in a folder below the cache) keeps the same share of every channel, chosen by first-order importance.
 Its student is trained by edgefold's trainer with the objective of the recipe for the processor seconds that edgefold's

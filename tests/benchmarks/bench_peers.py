@@ -1,6 +1,6 @@
 """edgefold's student of the demo task beside what other tools make of the same teacher, in the same seconds.
 
-    make demo && EDGEFOLD_DEMO=out/demo make bench ARGS="-k peers"
+    make demo && EDGEFOLD_DEMO=out/demo make bench ARGS="-k peers_on_the"
 
 Each tool has an environment of its own below the cache (five gigabytes, once). Those that train get the processor
 seconds that edgefold's student took, its start and the teacher's outputs included, on one thread, anew for each of
