@@ -40,7 +40,7 @@ class Shape:
 
 
 SHAPES = {
-    "a third of the width": Shape(1 / 3, 4, 512, (4e-4, 8e-4)),
+    "a third of the width": Shape(1 / 3, 4, 512, (2e-4, 4e-4)),
     "2 heads, 192 neurons": Shape(1, 2, 192, (2e-4, 4e-4)),
 }
 """As edgefold's student of the demo, and at the whole width with a quarter more parameters in the encoder."""

@@ -98,7 +98,7 @@ def prune(digits: Digits, share: float) -> nn.Module:
         importance=torch_pruning.importance.GroupTaylorImportance(),
         pruning_ratio=share,
         ignored_layers=[model.fc],
-        round_to=MULTIPLE,  # without it ONNX Runtime falls back to slow convolutions, twice the teacher's time
+        round_to=MULTIPLE,  # without it ONNX Runtime falls back to slow convolutions
     )
     for batch in batches:
         nn.functional.cross_entropy(model(batch["pixel_values"]), batch["labels"]).backward()
