@@ -90,6 +90,7 @@ def example_inputs(
     past: int = 0,
     seed: int = 0,
     vocab_size: int | None = None,
+    limits: Mapping[str, int] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Inputs of one size for measuring: random ids, masks of ones, positions in order, normal floats.
 
@@ -98,6 +99,7 @@ def example_inputs(
         vocab_size: tokens are drawn from all of it but the first; see `Artifact.vocab_size`. Where it is not known, and
             of whole numbers that are no tokens, from 1 to 999. Of BERT's vocabulary those were never trained: they make
             attention so peaked that its products meet subnormal numbers, and took small students 8 to 14 % longer.
+        limits: what whole numbers stay below, from 0 on, by the name of the input; see `Artifact.limits`.
 
     Raises:
         InputError: an input has a dynamic dimension whose size is not known here.
@@ -105,11 +107,15 @@ def example_inputs(
     known = {"batch": batch, "sequence": sequence, "encoder_sequence": sequence, "past": past}
     known |= {"past + sequence": past + sequence, **USUAL_SIZES}
     generator = np.random.default_rng(seed)
-    return {spec.name: _example(spec, known, vocab_size, generator) for spec in specs}
+    return {spec.name: _example(spec, known, vocab_size, limits or {}, generator) for spec in specs}
 
 
 def _example(
-    spec: TensorSpec, known: dict[str, int], vocab_size: int | None, generator: np.random.Generator
+    spec: TensorSpec,
+    known: dict[str, int],
+    vocab_size: int | None,
+    limits: Mapping[str, int],
+    generator: np.random.Generator,
 ) -> NDArray[Any]:
     unknown = [size for size in spec.shape if isinstance(size, str) and size not in known]
     if unknown:
@@ -120,6 +126,8 @@ def _example(
     shape = tuple(known[size] if isinstance(size, str) else size for size in spec.shape)
     if np.issubdtype(np.dtype(spec.dtype), np.floating):
         return generator.standard_normal(shape).astype(spec.dtype)
+    if spec.name in limits and spec.dtype != "bool":
+        return generator.integers(0, max(1, limits[spec.name]), shape).astype(spec.dtype)
     if "mask" in spec.name:
         return np.ones(shape, spec.dtype)
     if "type" in spec.name or "bbox" in spec.name or spec.dtype == "bool":

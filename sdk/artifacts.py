@@ -116,6 +116,14 @@ class Artifact(BaseModel):
             return None
         return min((size for size in named if isinstance(size, int) and size > 0), default=None)
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """Of inputs that are whole numbers, what they stay below; known of modules of one's own, saved with inputs."""
+        try:
+            return {each["name"]: int(each["high"]) + 1 for each in self.lineage.get("inputs", ()) if "high" in each}
+        except (TypeError, ValueError, KeyError):
+            return {}
+
     def _configuration(self) -> dict[str, Any]:
         """Empty where there is none or it is no JSON."""
         path = self._folder / "config.json"

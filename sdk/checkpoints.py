@@ -20,6 +20,7 @@ from torch.fx import GraphModule
 
 from edgefold.errors import InputError
 from edgefold.graphs.folders import GRAPH, read_graph, write_graph
+from edgefold.graphs.input_facts import describe_inputs
 from edgefold.low_rank import FactorPair, factorize
 from edgefold.resizing.attribute_edits import AttributeEdit, apply_edits
 from edgefold.staging import sha256_file, staged_folder
@@ -53,6 +54,7 @@ def save_student(
     """
     if getattr(plain, "edgefold_unfolded", False):
         raise InputError("save_student takes a folded student; call edgefold.fold(student) first.")
+    facts: list[dict[str, Any]] = []
     with staged_folder(out, overwrite) as folder:
         uniform = _is_described_by_configuration(plain)
         if uniform:
@@ -65,9 +67,10 @@ def save_student(
             save_file(tensors, folder / OWN_WEIGHTS, metadata={"format": "pt"})
             if isinstance(plain, GraphModule) or (inputs is not None and not _has_configuration(plain)):
                 write_graph(folder, plain, inputs, tensors)
+                facts = describe_inputs(inputs) if inputs is not None else facts
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
-        _write_manifest(folder, plain, uniform, lineage or {})
+        _write_manifest(folder, plain, uniform, lineage or {}, facts)
     return Path(out)
 
 
@@ -150,7 +153,9 @@ def _verify(path: Path, digest: str) -> None:
         )
 
 
-def _write_manifest(folder: Path, plain: nn.Module, uniform: bool, lineage: Mapping[str, Any]) -> None:
+def _write_manifest(
+    folder: Path, plain: nn.Module, uniform: bool, lineage: Mapping[str, Any], facts: list[dict[str, Any]]
+) -> None:
     content = {
         "schema_version": SCHEMA_VERSION,
         "class": type(plain).__name__,
@@ -159,6 +164,7 @@ def _write_manifest(folder: Path, plain: nn.Module, uniform: bool, lineage: Mapp
         "shapes": {} if uniform else {name: list(tensor.shape) for name, tensor in _tensors(plain).items()},
         "factor_pairs": {} if uniform else _factor_pairs(plain),
         **({} if uniform else describe_arrangement(plain)),
+        **({"inputs": facts} if facts else {}),
         "lineage": dict(lineage),
         "sha256": {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }

@@ -23,6 +23,7 @@ from edgefold.plans import Bottleneck, DropLayers, LowRank, Plan, Project, Selec
 from edgefold.resizing.layouts import layout_names
 from edgefold.resizing.modules import resize_module
 from edgefold.resizing.size_constants import compensated, find_compensations
+from edgefold.starts.batch_statistics import settle_batch_norms
 from edgefold.starts.initialisation import start_student
 from edgefold.starts.known_maps import find_known_maps
 from edgefold.starts.sequential_start import Progress, refit_sequentially
@@ -136,6 +137,7 @@ def build_student(
                 progress=progress,
             )
             _load(resized.module, refitted)
+        _load(resized.module, settle_batch_norms(student_graph.module, resized.module, batches, composed))
     masks = start_masks(resized.module, student_graph, masked, batches)
     gated = make_gates(resized.module, student_graph, inputs, gates) if gates is not None else None
     steps = [step for step in plan.steps if isinstance(step, Bottleneck)]

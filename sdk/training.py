@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
 from edgefold.distillation.learned_maps import attached
-from edgefold.distillation.logits import IGNORED, logits_of
+from edgefold.distillation.logits import IGNORED, classes_last, logits_of
 from edgefold.distillation.objectives import Objective
 from edgefold.distillation.pairs import find_pairs
 from edgefold.distillation.terms import Distillation, maps_between
@@ -245,7 +245,8 @@ class CompressionTrainer(Trainer):
 
 
 def _task_loss(outputs: Any, inputs: Mapping[str, Any]) -> Tensor:
-    """The model's own loss where it computes one from labels, else cross-entropy; zero without labels.
+    """The model's own loss where it computes one from labels; else cross-entropy with whole numbers, and the mean
+    squared error of others; zero without labels.
 
     A batch in which every label is to be ignored has zero for its loss, too, where a mean over nothing were NaN.
     """
@@ -255,10 +256,29 @@ def _task_loss(outputs: Any, inputs: Mapping[str, Any]) -> Tensor:
         logits = logits_of(outputs)
         if labels is None:
             return logits.new_zeros(())
-        loss = nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
+        loss = _squared_error(logits, labels) if labels.is_floating_point() else _cross_entropy(logits, labels)
     if isinstance(labels, Tensor) and not loss.isfinite() and bool((labels == IGNORED).all()):
         return 0 * logits_of(outputs).float().sum()
     return loss
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    logits = classes_last(logits)
+    if logits.shape[:-1].numel() != labels.numel():
+        raise InputError(
+            f"The model returns logits for {tuple(logits.shape[:-1])}, in {logits.shape[-1]} classes; the labels are "
+            f"{tuple(labels.shape)}. Labels are the index of a class for each, values have a decimal point."
+        )
+    return nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
+
+
+def _squared_error(values: Tensor, labels: Tensor) -> Tensor:
+    if values.numel() != labels.numel() or len(values) != len(labels):
+        raise InputError(
+            f"The model returns {tuple(values.shape)}, the labels, which are no whole numbers, are "
+            f"{tuple(labels.shape)}; of as many values the mean squared error is taken."
+        )
+    return nn.functional.mse_loss(values, labels.reshape(values.shape).to(values.dtype))
 
 
 def _first_rows(dataset: Any, collate: Any) -> Mapping[str, Tensor]:

@@ -107,6 +107,7 @@ ALLOWED = {
         "edgefold.distillation",
         "edgefold.exporters",
         "edgefold.exporters.tensorrt",
+        "edgefold.graphs",
         "edgefold.jobs",
         "edgefold.packaged",
         "edgefold.penalties",

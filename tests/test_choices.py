@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 from edgefold.budget.blank_students import BlankStudents
-from edgefold.budget.choices import distinct, find_choices, random_sizes, to_plan
+from edgefold.budget.choices import Choices, distinct, find_choices, random_sizes, to_plan
 from edgefold.dimensions import trace
 from edgefold.plans import DropLayers, Plan, Project, Select
 
@@ -44,3 +44,10 @@ def test_random_sizes_are_those_of_their_seed_and_both_alike_and_uneven(
     assert any(sizes["ffn.0"] != sizes["ffn.1"] for sizes in first[1::2])
     plans = distinct((to_plan(choices, sizes) for sizes in random_sizes(choices, 5)), 6)
     assert len(plans) == len({str(plan) for plan in plans}) == 6
+
+
+def test_no_more_plans_are_waited_for_than_there_are() -> None:
+    choices = [Choices("a", "permutation", (8, 16)), Choices("b", "linear", (4, 8))]
+    plans = distinct((to_plan(choices, sizes) for sizes in random_sizes(choices, 0)), 12)
+    assert len(plans) == 4
+    assert len({str(plan.to_dicts()) for plan in plans}) == 4

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from edgefold.budget.costs import Cost
-from edgefold.budget.latency_models import LEAST, fit_latency
+from edgefold.budget.latency_models import LEAST, LatencyModel, fit_latency
 from edgefold.errors import InputError
 
 
@@ -64,3 +64,19 @@ def test_the_error_is_that_of_times_it_was_not_fitted_to() -> None:
 def test_what_is_no_set_of_measurements_is_refused(times: list[float]) -> None:
     with pytest.raises(InputError, match=r"measurements|above 0 seconds"):
         fit_latency(some_costs(len(times)), times)
+
+
+def test_weights_say_where_a_model_is_to_be_right() -> None:
+    costs = some_costs(16)
+    times = [true_seconds(cost) * (1.3 if true_seconds(cost) < 8e-3 else 1.0) for cost in costs]
+    near = min(times)
+    evenly = fit_latency(costs, times)
+    weighted = fit_latency(costs, times, [min(time / near, near / time) ** 4 for time in times])
+    place = times.index(near)
+
+    def off(model: LatencyModel) -> float:
+        return abs(model.predict(costs[place]) / near - 1)
+
+    assert off(weighted) < off(evenly)
+    same = fit_latency(costs, times, [2.0] * len(times))
+    assert same.coefficients == pytest.approx(evenly.coefficients, rel=1e-6)

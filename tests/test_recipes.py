@@ -229,7 +229,7 @@ def test_every_task_has_its_own_data(tmp_path: Path, task: str) -> None:
         (MINIMAL.replace("teacher: teacher\n", ""), "teacher is missing"),
         (
             MINIMAL + "task: tagging\n",
-            "line 5: task: 'tagging' is no known task; choose one of text-classification, token",
+            "line 5: task: 'tagging' is no known task; choose one of text-classification, text-regression, token",
         ),
         (MINIMAL.replace("{train", "{tokens: w, train"), "data.tokens is no known key"),
         (MINIMAL.replace("{train", "{lable: w, train"), "line 2: data.lable is no known key; did you mean data.label?"),

@@ -136,7 +136,8 @@ def test_a_killed_search_loses_no_finished_trial(resumed: Resumed) -> None:
     assert kinds(before) == ["short"]
     assert kinds(after) == ["short", "full"]
     assert len({*before, *after}) == 3
-    assert resumed.measured == [1 + EFFORT.measured_plans, 1]  # the winner; the table was there
+    assert resumed.measured[0] > 1 + EFFORT.measured_plans  # the candidates, too
+    assert resumed.measured[1] in (1, 3)  # the winner, thrice where it is near the limit; the table was there
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -14,7 +14,8 @@ from edgefold.budget.trials import SearchResult, Trial
 def trial(name: str, share: float | None, timing: Timing | None = None) -> Trial:
     plan: list[dict[str, Any]] = [{"select": {"dimension": "ffn", "size": 64}}]
     figures: dict[str, Any] = {"damage": 0.1, "predicted_seconds": 2e-3, "parameters": 1000, "quality": 0.8}
-    return Trial(name=name, plan=plan, epochs=1, learning_rate=1e-3, share=share, timing=timing, **figures)
+    spent = None if timing is None else 2 * timing.seconds
+    return Trial(name=name, plan=plan, epochs=1, learning_rate=1e-3, share=share, timing=timing, spent=spent, **figures)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Which sizes are worth trying: eighths of every dimension that a plan may resize and that costs something."""
 
+import json
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from edgefold.resizing.layouts import axis_names
 EIGHTHS = tuple(range(1, 9))
 LEAST_SHARE = 0.01
 """Of all multiply-adds; what takes part in less of them is not worth a choice."""
+PATIENCE = 1000
+"""Random plans in a row that are none but known ones, after which there are held to be no others."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,16 @@ def random_sizes(choices: Sequence[Choices], seed: int) -> Iterator[dict[str, in
 
 
 def distinct(plans: Iterable[Plan], count: int) -> list[Plan]:
-    """The first `count` plans that differ."""
-    found: list[Plan] = []
+    """The first `count` plans that differ; fewer where `PATIENCE` plans in a row bring no new one."""
+    found: dict[str, Plan] = {}
+    in_vain = 0
     for plan in plans:
-        if plan.to_dicts() not in [each.to_dicts() for each in found]:
-            found.append(plan)
-        if len(found) == count:
+        before = len(found)
+        found.setdefault(json.dumps(plan.to_dicts()), plan)
+        in_vain = 0 if len(found) > before else in_vain + 1
+        if len(found) == count or in_vain == PATIENCE:
             break
-    return found
+    return list(found.values())
 
 
 def _at(choices: Choices, share: float) -> int:

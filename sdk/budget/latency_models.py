@@ -36,8 +36,10 @@ class LatencyModel:
         )
 
 
-def fit_latency(costs: Sequence[Cost], seconds: Sequence[float]) -> LatencyModel:
-    """The non-negative coefficients that minimise the sum of squared relative errors.
+def fit_latency(
+    costs: Sequence[Cost], seconds: Sequence[float], weights: Sequence[float] | None = None
+) -> LatencyModel:
+    """The non-negative coefficients that minimise the sum of squared relative errors, weighted where there are weights.
 
     The error of the model is that of leaving each measurement out: what it would have been told of a plan it has not
     seen.
@@ -54,12 +56,13 @@ def fit_latency(costs: Sequence[Cost], seconds: Sequence[float]) -> LatencyModel
         raise InputError(f"Measured times must be finite and above 0 seconds; got {list(seconds)}.")
     features = torch.tensor([_features(cost) for cost in costs], dtype=torch.float64)
     times = torch.tensor(seconds, dtype=torch.float64)
+    shares = torch.ones_like(times) if weights is None else torch.tensor(weights, dtype=torch.float64)
     errors = []
     for left_out in range(len(times)):
         rest = torch.arange(len(times)) != left_out
-        found = _fit(features[rest], times[rest])
+        found = _fit(features[rest], times[rest], shares[rest])
         errors.append(abs(float(features[left_out] @ found) / seconds[left_out] - 1))
-    found = _fit(features, times)
+    found = _fit(features, times, shares)
     return LatencyModel(dict(zip((CONSTANT, *TERMS), found.tolist(), strict=True)), tuple(errors))
 
 
@@ -67,20 +70,20 @@ def _features(cost: Cost) -> list[float]:
     return [1.0, *(float(getattr(cost, name)) for name in TERMS)]
 
 
-def _fit(features: Tensor, times: Tensor) -> Tensor:
-    """argmin over c >= 0 of |features c / times - 1|^2, over every set of terms, for they are few: (terms,).
+def _fit(features: Tensor, times: Tensor, weights: Tensor) -> Tensor:
+    """argmin over c >= 0 of sum w (features c / times - 1)^2, over every set of terms, for they are few: (terms,).
 
     At the minimum the terms above zero are the least-squares solution on themselves alone.
     """
     rows = features / times[:, None]
     scale = rows.abs().amax(0).clamp_min(1e-300)
-    rows = rows / scale
-    ones = torch.ones_like(times)
-    best, best_error = torch.zeros(features.shape[1], dtype=features.dtype), float(len(times))
+    roots = weights.sqrt()
+    rows = rows / scale * roots[:, None]
+    best, best_error = torch.zeros(features.shape[1], dtype=features.dtype), float(weights.sum())
     for count in range(1, features.shape[1] + 1):
         for chosen in combinations(range(features.shape[1]), count):
-            part = torch.linalg.lstsq(rows[:, chosen], ones[:, None], driver="gelsd").solution[:, 0]
-            error = float((rows[:, chosen] @ part - 1).square().sum())
+            part = torch.linalg.lstsq(rows[:, chosen], roots[:, None], driver="gelsd").solution[:, 0]
+            error = float((rows[:, chosen] @ part - roots).square().sum())
             if error < best_error - 1e-12 and bool((part >= 0).all()):
                 best = torch.zeros_like(best).index_put((torch.tensor(chosen),), part)
                 best_error = error

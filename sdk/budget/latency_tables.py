@@ -1,5 +1,6 @@
 """A latency table: a few plans measured on the device, each against the teacher, kept in a file for the next search."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ class Entry(BaseModel):
     plan: list[dict[str, Any]]
     cost: Cost
     timing: Timing
+    round: int = 0
+    """0 of plans drawn at random, then of the candidates that were chosen by what was known before."""
 
 
 class LatencyTable(BaseModel):
@@ -56,11 +59,32 @@ class LatencyTable(BaseModel):
         """A plan's time on a machine that gives the teacher its median time: a slow moment strikes both alike."""
         return self.teacher_seconds * entry.timing.seconds / entry.timing.teacher_seconds
 
-    def fit(self) -> LatencyModel:
-        """Raises:
-        InputError: there are too few measurements.
+    def entry(self, plan: Plan) -> Entry:
+        """The measurement of a plan.
+
+        Raises:
+            KeyError: it was not measured.
         """
-        return fit_latency([entry.cost for entry in self.entries], [self.seconds(entry) for entry in self.entries])
+        wanted = plan.to_dicts()
+        for entry in self.entries:
+            if entry.plan == wanted:
+                return entry
+        raise KeyError(str(plan))
+
+    def before(self, number: int) -> "LatencyTable":
+        """What was known when a round began."""
+        kept = [entry for entry in self.entries if entry.round < number]
+        return self.model_copy(update={"entries": kept})
+
+    def fit(self, near: float | None = None) -> LatencyModel:
+        """A model of these measurements; best about `near` seconds, if they are given.
+
+        Raises:
+            InputError: there are too few measurements.
+        """
+        times = [self.seconds(entry) for entry in self.entries]
+        weights = None if near is None else [min(time / near, near / time) for time in times]
+        return fit_latency([entry.cost for entry in self.entries], times, weights)
 
 
 def measure_plans(
@@ -71,28 +95,33 @@ def measure_plans(
     key: Mapping[str, str],
     path: Path | None = None,
     progress: Report | None = None,
+    number: int = 0,
 ) -> LatencyTable:
     """Measure the blank students of these plans; those that the file at `path` already holds are not measured again.
 
+    What comes back is what was known at the end of round `number`: of a search that goes on, the file may hold more.
     The file is written after every measurement, so that a kill loses one at most.
 
     Raises:
         InputError: the file is of another teacher, shape, precision, runtime or device, or no latency table.
     """
     table = _open(path, key)
-    known = [entry.plan for entry in table.entries]
+    known = {json.dumps(entry.plan): place for place, entry in enumerate(table.entries)}
     for done, plan in enumerate(plans):
         if progress is not None:
             progress(done, len(plans))
-        if plan.to_dicts() in known:
+        place = known.get(json.dumps(plan.to_dicts()))
+        if place is not None:
+            entry = table.entries[place]
+            table.entries[place] = entry.model_copy(update={"round": min(entry.round, number)})
             continue
         student = students.build(plan)
         timing = measure(student.module, students.inputs)
-        table.entries.append(Entry(plan=plan.to_dicts(), cost=student.cost, timing=timing))
+        table.entries.append(Entry(plan=plan.to_dicts(), cost=student.cost, timing=timing, round=number))
         if path is not None:
             with staged_file(path) as staging:
                 staging.write_text(table.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return table
+    return table.before(number + 1)
 
 
 def _open(path: Path | None, key: Mapping[str, str]) -> LatencyTable:

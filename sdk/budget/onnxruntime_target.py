@@ -54,7 +54,13 @@ class OnnxRuntimeTarget:
     def __call__(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> Timing:
         teacher = self._teacher = self._teacher or self._export(self._module, inputs)
         feeds = example_inputs(
-            teacher.inputs, batch=self._batch, sequence=self._sequence, vocab_size=teacher.vocab_size
+            teacher.inputs,
+            batch=self._batch,
+            sequence=self._sequence,
+            vocab_size=teacher.vocab_size,
+            limits={name: int(v.max()) + 1 for name, v in inputs.items() if not v.is_floating_point()}
+            if teacher.vocab_size is None
+            else {},
         )
         artifacts = {"teacher": teacher, "student": self._export(module, inputs)}
         reports = benchmark_artifacts(

@@ -62,7 +62,7 @@ class _Dot:
 def _dots(result: SearchResult) -> list[_Dot]:
     teacher = _Dot("teacher", "teacher", result.teacher_seconds * 1e3, 1.0)
     trials = (
-        _Dot(str(number), "rival" if trial.timing is None else "student", result.seconds(trial) * 1e3, trial.share)
+        _Dot(str(number), "rival" if trial.spent is None else "student", result.seconds(trial) * 1e3, trial.share)
         for number, trial in enumerate(result.trials, 1)
         if trial.share is not None
     )

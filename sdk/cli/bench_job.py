@@ -49,8 +49,15 @@ class Inputs:
         """Arrays that all of the artifacts take."""
         sizes = [artifact.vocab_size for artifact in artifacts.values() if artifact.vocab_size]
         specs = next(iter(artifacts.values())).inputs
+        limits = [artifact.limits for artifact in artifacts.values()]
+        names = {name for each in limits for name in each}
         return example_inputs(
-            specs, batch=batch, sequence=self.tokens(artifacts), past=self.past, vocab_size=min(sizes, default=None)
+            specs,
+            batch=batch,
+            sequence=self.tokens(artifacts),
+            past=self.past,
+            vocab_size=min(sizes, default=None),
+            limits={name: min(each[name] for each in limits if name in each) for name in names},
         )
 
     def title(self, artifacts: Mapping[str, Artifact]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edgefold.cli.samples import Kind
@@ -16,11 +17,13 @@ BATCH_SIZE = 16
 
 
 def open_processor(folder: Path, kind: Kind) -> Any:
-    """The tokenizer, image processor or feature extractor beside a model.
+    """The tokenizer, image processor or feature extractor beside a model; None of tensors.
 
     Raises:
         InputError: there is none, or it cannot be read.
     """
+    if kind == "tensors":
+        return None
     if kind not in ("speech", "images"):
         return open_tokenizer(folder)
     from edgefold.preprocessors import open_feature_extractor, open_image_processor
@@ -38,6 +41,10 @@ def encode_samples(
             pixels = [image.pixels(channels) for image in some]
             yield dict(processor(pixels, return_tensors="np", input_data_format="channels_last"))
         return
+    if kind == "tensors":
+        for some in _pieces(samples, size):
+            yield {name: np.stack([row[name] for row in some]) for name in some[0]}
+        return
     if kind == "speech":
         for some in _pieces(samples, size):
             yield _encode_speech(processor, some)
@@ -50,9 +57,9 @@ def _encode_texts(kind: Kind, tokenizer: Any, some: Sequence[Any], max_length: i
     if tokenizer.pad_token is None:  # as of GPT-2's: the mask alone tells padding from text
         tokenizer.pad_token = tokenizer.eos_token
     options = {"padding": True, "max_length": max_length, "return_tensors": "np"}
-    if kind == "questions":
-        questions, contexts = ([pair[i] for pair in some] for i in (0, 1))
-        encoded = tokenizer(questions, contexts, truncation="only_second", **options)
+    if kind in ("questions", "pairs"):
+        columns = [list(some)] if isinstance(some[0], str) else [[pair[i] for pair in some] for i in (0, 1)]
+        encoded = tokenizer(*columns, truncation="only_second" if kind == "questions" else True, **options)
         return {name: encoded[name] for name in tokenizer.model_input_names if name in encoded}
     encoded = tokenizer(list(some), truncation=True, **options)
     return {name: encoded[name] for name in ("input_ids", "attention_mask") if name in encoded}

@@ -14,7 +14,15 @@ from edgefold.cli.layout_checks import check_layout
 from edgefold.cli.linting import add_lint, check_build, check_lint_target, is_graph, lint_graphs
 from edgefold.cli.paths import check_model_folder
 from edgefold.cli.ranges import read_ranges
-from edgefold.cli.samples import check_made_up, check_samples, find_kind, generates_text, read_samples
+from edgefold.cli.samples import (
+    check_made_up,
+    check_samples,
+    find_kind,
+    find_text_kind,
+    generates_text,
+    input_facts,
+    read_samples,
+)
 from edgefold.errors import InputError
 from edgefold.openvino_modules import can_quantize
 from edgefold.staging import check_output_folder
@@ -86,6 +94,9 @@ def export_model(
         ),
     ] = None,
     text: Annotated[str, typer.Option(help="Column of the text in that file.")] = "text",
+    text_pair: Annotated[
+        str | None, typer.Option(help="Column of the second text, of a classifier that reads two.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples to calibrate with.")] = 256,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens kept of each text.")] = 128,
     profile: Annotated[
@@ -149,13 +160,19 @@ def export_model(
     wanted: Target = target or ("tensorrt" if kind == "tensorrt" else THIS_MACHINE)
     is_text = generates_text(student)
     reads = find_kind(student)
+    if reads == "texts":
+        reads = find_text_kind(student, text_pair, calibration)
+    elif text_pair:
+        raise InputError("--text-pair is of classifiers of two texts; this model reads other things.")
     if reads == "made-up":
         check_made_up(student, calibration, quantization)
-    method = "dynamic" if quantization is None and (is_text or reads == "made-up") else quantization
+    is_made_up = reads == "made-up" or (reads == "tensors" and not calibration)
+    method = "dynamic" if quantization is None and (is_text or is_made_up) else quantization
     _check(precision, method, calibration, is_text, sensitivity)
     if calibration:
         check_samples(calibration, "calibration file", reads)
-    found = read_samples(reads, calibration, text, samples) if calibration else []
+    names = [each["name"] for each in input_facts(student)] if reads == "tensors" else []
+    found = read_samples(reads, calibration, text, samples, text_pair, names) if calibration else []
     from edgefold.cli.export_job import export_checkpoint
 
     export = functools.partial(

@@ -15,13 +15,14 @@ from edgefold.cli.answers import Answer
 from edgefold.cli.encoding import Arrays, encode_samples, open_processor
 from edgefold.cli.int8_job import export_best_int8
 from edgefold.cli.models import count_parameters, find_task, open_model
-from edgefold.cli.samples import Kind, example_samples
+from edgefold.cli.samples import Kind, example_samples, input_facts
 from edgefold.cli.tables import make_table
 from edgefold.exporters import export_generator, export_onnx, write_transformers_js
 from edgefold.exporters.optimum_layout import TOKENIZER_FILES
 from edgefold.exporters.quantization import Quantization
 from edgefold.exporters.sensitivity import LayerSensitivity
 from edgefold.exporters.targets import choose_opset
+from edgefold.graphs.input_facts import ROWS, make_up_inputs
 
 GENERATED = ("text-generation", "text2text-generation", "automatic-speech-recognition")
 """Tasks whose models generate text step by step."""
@@ -64,7 +65,7 @@ def export_checkpoint(
         options: dict[str, Any] = {"precision": precision, "target": target, "opset": kept, "overwrite": overwrite}
         return _export_made_up(folder, out, quantization or "dynamic", layout, options)
     model, processor = open_model(folder), open_processor(folder, kind)
-    examples = samples[:2] if len(samples) > 1 else example_samples(kind)
+    examples = samples[:2] if len(samples) > 1 else _examples(folder, kind)
     task = find_task(folder)
     if task in GENERATED:
         some = (samples or examples)[:COMPARED]
@@ -89,8 +90,9 @@ def export_checkpoint(
         "target": target,
         "opset": opset,
         "tokenizer": processor,
-        "task": task,
+        "task": None if kind == "tensors" else task,
         "lineage": _lineage(folder),
+        **({"dynamic_axes": {name: {0: "batch"} for name in inputs}} if kind == "tensors" else {}),
     }
     if precision == "int8" and quantization is None:
         artifact, layers = export_best_int8(
@@ -115,6 +117,14 @@ def export_checkpoint(
         **common,
     )
     return _answer(out, _laid_out(artifact, layout), model)
+
+
+def _examples(folder: Path, kind: Kind) -> Sequence[Any]:
+    """Two samples without meaning; of tensors, such as the folder tells."""
+    if kind != "tensors":
+        return example_samples(kind)
+    made = make_up_inputs(input_facts(folder))
+    return [{name: value[row].numpy() for name, value in made.items()} for row in range(ROWS)]
 
 
 def _export_made_up(
@@ -152,7 +162,8 @@ def _as_tensors(batches: Iterable[Arrays]) -> list[dict[str, Tensor]]:
 def _lineage(folder: Path) -> dict[str, Any]:
     """What the student's own manifest tells; a plain checkpoint is its own teacher."""
     if (folder / MANIFEST).is_file():
-        return dict(read_manifest(folder)["lineage"])
+        facts = input_facts(folder)
+        return {**read_manifest(folder)["lineage"], **({"inputs": facts} if facts else {})}
     return {"teacher": folder.resolve().name}
 
 

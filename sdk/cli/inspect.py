@@ -8,7 +8,7 @@ import typer
 from edgefold.cli.answers import Answer
 from edgefold.cli.hub import go_online
 from edgefold.cli.paths import check_model_folder
-from edgefold.cli.samples import check_optimum, find_kind, has_optimum
+from edgefold.cli.samples import check_optimum, find_architecture, find_kind, has_optimum, input_facts
 from edgefold.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def _open(source: Path | str, task: str | None, sequence: int) -> tuple["nn.Modu
     """
     from edgefold.cli.models import made_up_inputs, makes_up, open_architecture
 
+    if isinstance(source, Path) and find_kind(source) in ("tensors", "images") and not find_architecture(source):
+        return open_architecture(source), _own_inputs(source)
     module = open_architecture(source, task)
     if makes_up(module) and not (isinstance(source, Path) and find_kind(source) == "made-up" and has_optimum()):
         return module, made_up_inputs(module, 2, sequence)
@@ -87,6 +89,19 @@ def _open(source: Path | str, task: str | None, sequence: int) -> tuple["nn.Modu
 
     module = open_architecture(source, task, device="cpu")
     return module, make_inputs(module, source if isinstance(source, Path) else None)[0]
+
+
+def _own_inputs(folder: Path) -> dict[str, "Tensor"]:
+    """Such as a module of one's own was saved with."""
+    from edgefold.graphs.input_facts import make_up_inputs
+
+    facts = input_facts(folder)
+    if not facts:
+        raise InputError(
+            f"{folder} does not tell what its module reads; save it again, with inputs: save_student(module, folder, "
+            "inputs=...)."
+        )
+    return make_up_inputs(facts)
 
 
 def _resolve_source(model: str) -> Path | str:

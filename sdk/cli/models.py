@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from edgefold.checkpoints import MANIFEST, load_student, read_manifest
 from edgefold.cli.samples import find_architecture, find_kind
@@ -173,9 +174,15 @@ def as_function(model: nn.Module) -> Callable[[Mapping[str, Any]], dict[str, Any
     def run(batch: Mapping[str, Any]) -> dict[str, Any]:
         with torch.no_grad():
             outputs = model(**{name: torch.as_tensor(value) for name, value in batch.items()})
-        return _named_arrays(outputs)
+        return _named_arrays(outputs if isinstance(outputs, Mapping) else _numbered(outputs))
 
     return run
+
+
+def _numbered(outputs: Any) -> dict[str, Tensor]:
+    """The tensors that a module of one's own returns, as the exporter calls them."""
+    tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    return {"output" if len(tensors) == 1 else f"output_{i}": tensor for i, tensor in enumerate(tensors)}
 
 
 def _named_arrays(outputs: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from edgefold.errors import InputError
 
-Kind = Literal["texts", "questions", "images", "speech", "made-up"]
-"""Of "made-up" there are no samples: optimum makes up tensors by the model itself."""
+Kind = Literal["texts", "pairs", "questions", "images", "speech", "tensors", "made-up"]
+"""Of "made-up" there are no samples: optimum makes up tensors by the model itself. "pairs" are of texts, or
+texts that may be single: the model gets to know which token is of which. "tensors" are arrays by the names of the
+inputs of a module of one's own, of which its folder keeps types, shapes and ranges."""
 KINDS: dict[str, Kind] = {
     "ForQuestionAnswering": "questions",
     "ForImageClassification": "images",
@@ -28,6 +30,8 @@ PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
 EXAMPLE_TEXTS = ("A short example.", "Another example, which is a little longer than the first one.")
 """Of different lengths, so that no size of theirs is taken for a constant."""
+CLASSIFIER = "ForSequenceClassification"
+"""End of the names of architectures that read a text, or two."""
 EXAMPLE_QUESTIONS = tuple((f"What is example {number}?", text) for number, text in enumerate(EXAMPLE_TEXTS))
 
 
@@ -40,7 +44,9 @@ def find_kind(folder: Path) -> Kind:
     config = _read_config(folder)
     architecture = _architecture(config)
     if not architecture:  # a student of a module of one's own
-        return "images" if (folder / "preprocessor_config.json").is_file() else "texts"
+        if (folder / "preprocessor_config.json").is_file():
+            return "images"
+        return "tensors" if input_facts(folder) else "texts"
     known = next((kind for end, kind in KINDS.items() if architecture.endswith(end)), None)
     of_texts_alone = not _holds(folder, PROCESSORS)
     if known and (known != "questions" or of_texts_alone):  # else of questions about images
@@ -49,6 +55,55 @@ def find_kind(folder: Path) -> Kind:
         return "texts"
     has_text = "vocab_size" in config or _holds(folder, TOKENIZERS)
     return "texts" if architecture.endswith(OF_TEXTS) and has_text and of_texts_alone else "made-up"
+
+
+def find_text_kind(folder: Path, text_pair: str | None, calibration: Path | None) -> Kind:
+    """Whether a model of texts reads them one by one or two at a time.
+
+    A student tells what it was trained on. A checkpoint does not; a classifier may be of either, and is told which
+    token is of which text, as its tokenizer has it. Other models of texts read one.
+
+    Args:
+        text_pair: the column of the second texts. calibration: the file that it is in.
+
+    Raises:
+        InputError: the column does not go with the model, or is not named for calibration with pairs.
+    """
+    trained = _trained_on_pairs(folder)
+    is_classifier = find_architecture(folder).endswith(CLASSIFIER)
+    if text_pair and not is_classifier:
+        raise InputError(f"--text-pair is of classifiers of two texts; {folder} holds a {find_architecture(folder)}.")
+    if text_pair and trained is False:
+        raise InputError(f"The student in {folder} was trained on single texts; leave --text-pair out.")
+    if calibration and trained and not text_pair:
+        raise InputError(
+            f"The student in {folder} was trained on pairs of texts; name the column of the second ones in "
+            f"{calibration}: --text-pair NAME."
+        )
+    return "pairs" if is_classifier and trained is not False else "texts"
+
+
+def input_facts(folder: Path) -> list[dict[str, Any]]:
+    """What is kept of the inputs of a module of one's own, in the folder of a student or of an artifact; else empty."""
+    return list(_manifest(folder).get("inputs") or _lineage(folder).get("inputs") or [])
+
+
+def _trained_on_pairs(folder: Path) -> bool | None:
+    """As a student or an artifact of one tells; None where it does not."""
+    found = _lineage(folder).get("text_pair")
+    return found if isinstance(found, bool) else None
+
+
+def _lineage(folder: Path) -> dict[str, Any]:
+    return dict(_manifest(folder).get("lineage") or _manifest(folder, "artifact.json").get("lineage") or {})
+
+
+def _manifest(folder: Path, name: str = "edgefold.json") -> dict[str, Any]:
+    """Empty where there is none; what is wrong with it is said where the student is opened."""
+    try:
+        return dict(json.loads((folder / name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def generates_text(folder: Path) -> bool:
@@ -124,12 +179,16 @@ def has_optimum() -> bool:
     return all(find_spec(name) is not None for name in ("optimum", "optimum.exporters", "requests"))
 
 
-def read_samples(kind: Kind, path: Path, text: str, limit: int) -> list[Any]:
+def read_samples(
+    kind: Kind, path: Path, text: str, limit: int, text_pair: str | None = None, names: Sequence[str] = ()
+) -> list[Any]:
     """The first samples of a file: texts (csv, tsv, jsonl, txt), pairs of question and context (csv, tsv, jsonl),
     images (.npz, or a folder of class folders), or recordings with their rate (jsonl that names .wav files).
 
     Args:
         text: the column of the texts; of lists of words too, which are joined by blanks.
+        text_pair: the column of the second texts, where there are two each.
+        names: of the inputs, for tensors: an array for each in an .npz file.
 
     Raises:
         InputError: naming the file, and the line or column that is wrong.
@@ -138,6 +197,11 @@ def read_samples(kind: Kind, path: Path, text: str, limit: int) -> list[Any]:
         from edgefold.data.images import read_images
 
         return list(read_images(path))[:limit]
+    if kind == "tensors":
+        from edgefold.data.tensors import read_arrays
+
+        inputs = read_arrays(path, names=names).inputs
+        return [{name: array[row] for name, array in inputs.items()} for row in range(len(inputs[names[0]]))][:limit]
     if kind == "speech":
         from edgefold.data.speech import read_recordings
 
@@ -150,6 +214,10 @@ def read_samples(kind: Kind, path: Path, text: str, limit: int) -> list[Any]:
             tuple(text_value(record[column], column, f"{path}, line {line}") for column in columns)
             for line, record in read_records(check_data_file(path), columns)
         ][:limit]
+    if kind == "pairs" and text_pair:
+        from edgefold.data.texts import read_text_pairs
+
+        return list(read_text_pairs(path, text=text, text_pair=text_pair))[:limit]
     return _read_texts(path, text)[:limit]
 
 
@@ -194,4 +262,4 @@ def example_samples(kind: Kind) -> Sequence[Any]:
 
         generator = np.random.default_rng(0)
         return [(16_000, generator.normal(0, 0.1, length).astype(np.float32)) for length in (16_000, 24_000)]
-    return EXAMPLE_QUESTIONS if kind == "questions" else EXAMPLE_TEXTS
+    return EXAMPLE_QUESTIONS if kind in ("questions", "pairs") else EXAMPLE_TEXTS

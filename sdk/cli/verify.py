@@ -9,7 +9,7 @@ from edgefold.artifacts import artifact_folder
 from edgefold.cli.answers import Answer
 from edgefold.cli.devices import check_device
 from edgefold.cli.paths import check_artifact, check_model_folder, is_packed
-from edgefold.cli.samples import check_samples, find_kind, read_samples
+from edgefold.cli.samples import check_samples, find_kind, find_text_kind, input_facts, read_samples
 
 
 def verify_artifact(
@@ -30,6 +30,9 @@ def verify_artifact(
         typer.Option(help="Samples to compare on (csv, tsv, jsonl, txt; images: npz or folder); else a few made up."),
     ] = None,
     text: Annotated[str, typer.Option(help="Column of the text in that file.")] = "text",
+    text_pair: Annotated[
+        str | None, typer.Option(help="Column of the second text, of a classifier that reads two.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples to compare on.")] = 256,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens kept of each text.")] = 128,
     tolerance: Annotated[
@@ -49,10 +52,14 @@ def verify_artifact(
     is_artifact = (against / "artifact.json").is_file() or is_packed(against)
     (check_artifact if is_artifact else check_model_folder)(against, "reference")
     check_device(device)
-    kind = find_kind(artifact_folder(artifact))
+    folder = artifact_folder(artifact)
+    kind = find_kind(folder)
+    if kind == "texts":
+        kind = find_text_kind(folder, text_pair, None)
     if data:
         check_samples(data, "data file", kind)
-    found = read_samples(kind, data, text, samples) if data else []
+    names = [each["name"] for each in input_facts(folder)]
+    found = read_samples(kind, data, text, samples, text_pair, names) if data else []
     from edgefold.cli.verify_job import compare
 
     limits = {"tolerance": tolerance, "agreement": agreement}

@@ -133,6 +133,8 @@ def _real_batches(artifact: Artifact, kind: Kind, samples: Sequence[Any], max_le
     if artifact.generation and kind == "texts":
         processor.padding_side = "right"  # where torch, too, counts positions from the first token
     types = {spec.name: spec.dtype for spec in artifact.inputs}
+    if kind == "texts" and "token_type_ids" in types:
+        kind = "pairs"
     return [
         {name: array.astype(types[name]) for name, array in batch.items() if name in types}
         for batch in encode_samples(artifact.folder, kind, processor, samples, max_length)
@@ -144,6 +146,13 @@ def _made_up_batches(artifact: Artifact) -> list[Batch]:
     has_cache = artifact.generation and not artifact.parts
     specs = [spec for spec in artifact.inputs if not has_cache or spec.name in ("input_ids", "attention_mask")]
     return [
-        example_inputs(specs, batch=batch, sequence=sequence, seed=sequence, vocab_size=artifact.vocab_size)
+        example_inputs(
+            specs,
+            batch=batch,
+            sequence=sequence,
+            seed=sequence,
+            vocab_size=artifact.vocab_size,
+            limits=artifact.limits,
+        )
         for batch, sequence in ((1, 7), (2, 16), (3, 31))
     ]

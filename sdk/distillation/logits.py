@@ -21,7 +21,8 @@ def logits_loss(student: Tensor, teacher: Tensor, temperature: float, mask: Tens
         mask: (...), nonzero where a position counts; all count when left out.
 
     Raises:
-        InputError: their last axes differ, so that they speak of different classes or vocabularies.
+        InputError: their last axes differ, so that they speak of different classes or vocabularies; or there is but
+            one class, of which nothing can be told.
     """
     if student.shape[-1] != teacher.shape[-1]:
         raise InputError(
@@ -29,10 +30,23 @@ def logits_loss(student: Tensor, teacher: Tensor, temperature: float, mask: Tens
             "vocabularies or labels differ, so that no divergence is defined. Set logits=0, or give both the same "
             "(trim_vocabulary cuts a teacher and its tokenizer together)."
         )
+    if student.shape[-1] == 1:
+        raise InputError(
+            "The models return one number for an example, which is no choice among classes, so that no divergence is "
+            "defined. Set logits=0, and outputs=0.7 to match the number."
+        )
     log_student = nn.functional.log_softmax(student / temperature, dim=-1)
     log_teacher = nn.functional.log_softmax(teacher / temperature, dim=-1)
     divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
     return temperature**2 * masked_mean(divergence, mask)
+
+
+def classes_last(logits: Tensor) -> Tensor:
+    """Logits with the axis of the classes at the end.
+
+    It is there in (..., classes) of up to three axes; a map over places, (rows, classes, height, width), has it second.
+    """
+    return logits.movedim(1, -1) if logits.dim() > 3 else logits
 
 
 def logits_of(outputs: Any) -> Tensor:

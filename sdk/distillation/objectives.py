@@ -58,6 +58,8 @@ class Objective:
     """What enters the first layer (Jiao et al., 2020)."""
     cosine: float = 0.0
     """Directions of hidden states (Sanh et al., 2019)."""
+    outputs: float = 0.0
+    """What the models return, as numbers: of regressions, which have no classes (Ba and Caruana, 2014)."""
     contrastive: float = 0.0
     contrast: Contrast = Contrast()
     """Which form `contrastive` takes."""
@@ -113,7 +115,7 @@ class Objective:
         return 2 if self.contrastive > 0 and self.contrast.positives == "dropout" else 1
 
 
-FROM_TEACHER = ("logits", "hidden", "attention", "relations", "embeddings", "cosine")
+FROM_TEACHER = ("logits", "hidden", "attention", "relations", "embeddings", "cosine", "outputs")
 TERMS = ("task", *FROM_TEACHER, "contrastive")
 
 

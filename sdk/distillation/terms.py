@@ -12,7 +12,7 @@ from edgefold.distillation.contrastive import info_nce, labelled_contrast
 from edgefold.distillation.cosine import cosine_loss
 from edgefold.distillation.hidden_states import hidden_loss
 from edgefold.distillation.learned_maps import LearnedMaps
-from edgefold.distillation.logits import logits_loss, logits_of
+from edgefold.distillation.logits import classes_last, logits_loss, logits_of
 from edgefold.distillation.masking import token_mask
 from edgefold.distillation.objectives import Objective
 from edgefold.distillation.pairs import Pairs
@@ -111,7 +111,10 @@ class Distillation:
         if self._objective.logits:
             logits = logits_of(seen.outputs)[: len(teacher.logits)]
             mask = token_mask(inputs, logits)
-            losses["logits"] = logits_loss(logits, teacher.logits, self._objective.temperature, mask)
+            mine, other = classes_last(logits), classes_last(teacher.logits)
+            losses["logits"] = logits_loss(mine, other, self._objective.temperature, mask)
+        if self._objective.outputs:
+            losses["outputs"] = self._outputs(seen, teacher, inputs)
         for name, loss, pairs in (
             ("hidden", hidden_loss, self._pairs.hidden),
             ("cosine", cosine_loss, self._pairs.hidden),
@@ -125,6 +128,15 @@ class Distillation:
         if self._pairs.relations:
             losses["relations"] = self._relations(seen, teacher, inputs)
         return losses
+
+    def _outputs(self, seen: Observation, teacher: TeacherOutputs, inputs: Mapping[str, Any]) -> Tensor:
+        mine, other = logits_of(seen.outputs), teacher.logits
+        if mine.shape != other.shape:
+            raise InputError(
+                f"The student returns {tuple(mine.shape)}, the teacher {tuple(other.shape)}; Objective(outputs > 0) "
+                "compares them number by number. Set outputs=0 for these models."
+            )
+        return hidden_loss(mine, other.to(mine.dtype), None, token_mask(inputs, mine))
 
     def _attention(self, seen: Observation, teacher: TeacherOutputs, inputs: Mapping[str, Any]) -> Tensor:
         losses = []

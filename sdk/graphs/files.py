@@ -14,6 +14,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.utils._pytree import tree_leaves, tree_unflatten
 
 from edgefold.errors import InputError
+from edgefold.graphs.modal_graphs import ModalGraph
 from edgefold.graphs.targets import find_target, target_name
 from edgefold.graphs.values import decode_value, encode_value
 
@@ -55,6 +56,15 @@ def describe_graph(module: GraphModule) -> tuple[dict[str, Any], dict[str, Tenso
     Raises:
         InputError: it calls or holds something that a graph file cannot.
     """
+    training = module.training
+    try:
+        return _describe(module.eval() if isinstance(module, ModalGraph) else module)
+    finally:
+        if isinstance(module, ModalGraph):
+            module.train(training)
+
+
+def _describe(module: GraphModule) -> tuple[dict[str, Any], dict[str, Tensor]]:
     nodes: list[dict[str, Any]] = []
     tensors: dict[str, Tensor] = {}
     names = iter(_input_names(module))
@@ -90,7 +100,7 @@ def build_graph(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
         except (KeyError, TypeError) as error:
             raise InputError(f"The graph file has a malformed node {str(entry)[:80]} ({error}).") from None
     attributes = {name: owned.get(id(tensor), tensor) for name, tensor in tensors.items()}
-    module = GraphModule({_attribute(name): value for name, value in attributes.items()}, graph, "GraphModule")
+    module = ModalGraph({_attribute(name): value for name, value in attributes.items()}, graph, "GraphModule")
     return module.eval()
 
 

@@ -13,6 +13,7 @@ import torch
 from edgefold.checkpoints import save_student
 from edgefold.jobs.stage_inputs import StageInputs
 from edgefold.jobs.training_runs import CurvePoint
+from edgefold.recipes.data import TextData
 from edgefold.recipes.recipe import Recipe, dump_recipe
 from edgefold.staging import staged_folder
 
@@ -43,6 +44,7 @@ def save_result(
     lineage = {
         "teacher": str(last.teacher.name),
         "task": last.task,
+        **({"text_pair": last.data.text_pair is not None} if isinstance(last.data, TextData) else {}),
         "plan": [step for job in recipe.jobs for step in job.to_plan().to_dicts()],
         "metrics": result.metrics,
         "versions": {name: version(name) for name in ("edgefold", "torch", "transformers")},

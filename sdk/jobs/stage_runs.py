@@ -135,6 +135,8 @@ def _trainer(opened: OpenedStage, inputs: StageInputs, student: Student, folder:
     arguments = training_arguments(
         job.training, folder.checkpoints, True, task.label_names, by_length, folder.stage or None
     )
+    rows, size = len(inputs.train), job.training.batch_size
+    arguments.dataloader_drop_last = rows > size and rows % size == 1  # a row alone has no statistics of a batch
     cache = job.teacher_cache.folder
     trainer = CompressionTrainer(
         student.train(),

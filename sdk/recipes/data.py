@@ -51,10 +51,12 @@ class AugmentationSettings(Section):
 
 
 class TextData(SplitData):
-    """Labelled text (csv, tsv or jsonl)."""
+    """Labelled text, or pairs of texts (csv, tsv or jsonl)."""
 
     text: Name = "text"
     """Column of the text."""
+    text_pair: Name | None = None
+    """Column of the second text, where a label is of two: a premise and a hypothesis, two sentences to compare."""
     label: Name = "label"
     """Column of the label."""
     max_length: Length = 128
@@ -155,8 +157,16 @@ class ChoiceData(SplitData):
     """Column of the label."""
 
 
+class TensorData(SplitData):
+    """Arrays (.npz), one for each input of the model by the name that its forward calls it, rows first."""
+
+    labels: Name = "labels"
+    """Array of the labels: the index of a class, or numbers; for each row, or for each place of a row."""
+
+
 DATA: dict[str, type[SplitData]] = {
     "text-classification": TextData,
+    "text-regression": TextData,
     "token-classification": TaggedData,
     "question-answering": QuestionData,
     "language-modeling": PlainText,
@@ -166,9 +176,20 @@ DATA: dict[str, type[SplitData]] = {
     "summarization": PairData,
     "speech-recognition": SpeechData,
     "recommendation": ChoiceData,
+    "tensor-classification": TensorData,
+    "tensor-regression": TensorData,
 }
 """Task -> the form of its data."""
 
 DataSettings = (
-    TextData | TaggedData | QuestionData | PlainText | MaskedText | ImageData | PairData | SpeechData | ChoiceData
+    TextData
+    | TaggedData
+    | QuestionData
+    | PlainText
+    | MaskedText
+    | ImageData
+    | PairData
+    | SpeechData
+    | ChoiceData
+    | TensorData
 )

@@ -37,6 +37,8 @@ class ObjectiveSettings(Section):
     """Of matching what enters the first layer."""
     cosine: Weight = 0.0
     """Of matching the directions of hidden states."""
+    outputs: Weight = 0.0
+    """Of matching the numbers that the models return, for tasks without classes."""
     contrastive: Weight = 0.0
     contrast: ContrastSettings = ContrastSettings()
     """Which form `contrastive` takes."""
@@ -47,6 +49,6 @@ class ObjectiveSettings(Section):
     @model_validator(mode="after")
     def _something_to_learn(self) -> "ObjectiveSettings":
         terms = (self.task, self.logits, self.hidden, self.attention, self.relations, self.embeddings, self.cosine)
-        if sum(terms) + self.contrastive == 0:
+        if sum(terms) + self.outputs + self.contrastive == 0:
             raise ValueError("task, logits and hidden are all 0, so there is nothing to learn from; set one above 0")
         return self

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
+from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator, model_validator
 
 from edgefold.errors import InputError
 from edgefold.gates.settings import Gates
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from edgefold.penalties import Penalty
 
 DEFAULT_TASK = "text-classification"
+VALUED = ("text-regression", "tensor-regression")
+"""Tasks whose labels are numbers."""
+OUTPUTS = 0.7
+"""Weight of matching the numbers there, unless a recipe says another."""
 MERGED = ("data", "objective", "training", "calibration", "teacher_cache")
 """Sections that a stage completes key by key."""
 INHERITED = ("teacher", "task", "penalties", *MERGED)
@@ -43,6 +47,27 @@ class Job(Section):
     training: TrainingSettings = TrainingSettings()
     calibration: CalibrationSettings = CalibrationSettings()
     teacher_cache: TeacherCacheSettings = TeacherCacheSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_values(cls, data: Any) -> Any:
+        """Of a task without classes the numbers themselves are matched, where no logits are."""
+        if (
+            not isinstance(data, dict)
+            or data.get("task") not in VALUED
+            or not isinstance(data.get("objective", {}), dict)
+        ):
+            return data
+        return {**data, "objective": {"logits": 0.0, "outputs": OUTPUTS, **data.get("objective", {})}}
+
+    @model_validator(mode="after")
+    def _no_logits_of_values(self) -> "Job":
+        if self.task in VALUED and self.objective.logits:
+            raise ValueError(
+                f"objective.logits is {self.objective.logits:g}, and {self.task} has no classes that logits could "
+                "tell apart; set it to 0, and objective.outputs to match the numbers"
+            )
+        return self
 
     @field_validator("task")
     @classmethod

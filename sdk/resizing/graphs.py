@@ -1,8 +1,8 @@
 """The traced graph at other sizes: every literal in it that is the size of a resized axis is rewritten.
 
 The way of last resort for sizes that no configuration and no attribute holds, such as `x.view(b, n, 4, 12)` in forward.
-What comes out is a plain GraphModule of torch's own operators with the teacher's parameter names. It computes what
-evaluation mode computes: dropout is off in it and running statistics stay.
+What comes out is a plain GraphModule of torch's own operators with the teacher's parameter names, which trains as its
+module would: in training dropout is on in it, and batch norms take the statistics of the batch.
 """
 
 import operator
@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import Graph, Node
 
 from edgefold.dimensions import DimensionGraph
+from edgefold.graphs.modal_graphs import ModalGraph
 from edgefold.resizing.layouts import AxisLayout, Layout, axis_size, leading_size, resized_layout, resized_shape
 from edgefold.tracing.axis_tracer import argument
 from edgefold.tracing.unread_operators import unread_values
@@ -23,7 +24,7 @@ from edgefold.tracing.unread_operators import unread_values
 aten = torch.ops.aten
 
 
-def resize_graph(graph: DimensionGraph, sizes: Mapping[str, int]) -> GraphModule:
+def resize_graph(graph: DimensionGraph, sizes: Mapping[str, int]) -> ModalGraph:
     """A copy of the traced module whose literals follow the new sizes; its parameters are zeros of the new shapes."""
     root = _fresh_root(graph, sizes)
     copied, copies = _copied(graph.module.graph)
@@ -31,7 +32,7 @@ def resize_graph(graph: DimensionGraph, sizes: Mapping[str, int]) -> GraphModule
         rewrite = REWRITES.get(node.target)
         if node.op == "call_function" and rewrite is not None:
             rewrite(node, _Sizes(graph, original, sizes))
-    return GraphModule(root, copied, class_name=type(graph.module).__name__).eval()
+    return ModalGraph(root, copied, class_name=type(graph.module).__name__).eval()
 
 
 def _copied(graph: Graph) -> tuple[Graph, dict[Node, Node]]:

@@ -1,4 +1,4 @@
-"""Scores of rankings: the area under the ROC curve, and how far two rankings agree; plain Python."""
+"""Scores of rankings: the area under the ROC curve, and how far two rows of numbers agree; plain Python."""
 
 from collections.abc import Sequence
 
@@ -23,8 +23,12 @@ def area_under_curve(scores: Sequence[float], is_positive: Sequence[bool]) -> fl
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Spearman's: Pearson's correlation of the ranks, ties having their mean; None where one of them never varies."""
-    ranks = [_ranks(values) for values in (first, second)]
-    centred = [[rank - sum(each) / len(each) for rank in each] for each in ranks if each]
+    return correlation(_ranks(first), _ranks(second))
+
+
+def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Pearson's; None where one of them never varies."""
+    centred = [[value - sum(each) / len(each) for value in each] for each in (first, second) if len(each)]
     norms = [sum(value * value for value in each) ** 0.5 for each in centred]
     if len(centred) < 2 or not all(norms):
         return None
@@ -33,5 +37,8 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
 
 
 def _ranks(values: Sequence[float]) -> list[float]:
-    ordered = sorted(values)
-    return [ordered.index(value) + (ordered.count(value) + 1) / 2 for value in values]
+    first, last = dict[float, int](), dict[float, int]()
+    for place, value in enumerate(sorted(values), 1):
+        first.setdefault(value, place)
+        last[value] = place
+    return [(first[value] + last[value]) / 2 for value in values]

@@ -1,0 +1,40 @@
+"""What is kept of the example inputs of a traced module: types, shapes and ranges, no values of the user's."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROWS = 2
+"""Of what is made up; a single one would be taken for a constant."""
+
+
+def describe_inputs(inputs: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """Name, type and shape of each, the number of rows left out; whole numbers with the range they span, others with
+    their mean and deviation."""
+    return [
+        {"name": name, "dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape[1:]), **_span(value)}
+        for name, value in inputs.items()
+    ]
+
+
+def make_up_inputs(facts: Sequence[Mapping[str, Any]], rows: int = ROWS) -> dict[str, Tensor]:
+    """Tensors of these types, shapes and ranges, the same every time."""
+    generator = torch.Generator().manual_seed(0)
+    return {each["name"]: _made_up(each, rows, generator) for each in facts}
+
+
+def _span(value: Tensor) -> dict[str, Any]:
+    if value.is_floating_point():
+        deviation = float(value.std()) if value.numel() > 1 else 1.0
+        return {"mean": float(value.mean()), "deviation": deviation}
+    return {"low": int(value.min()), "high": int(value.max())}
+
+
+def _made_up(each: Mapping[str, Any], rows: int, generator: torch.Generator) -> Tensor:
+    shape, dtype = (rows, *each["shape"]), getattr(torch, each["dtype"])
+    if "low" in each:
+        return torch.randint(each["low"], each["high"] + 1, shape, generator=generator).to(dtype)
+    made: Tensor = each["mean"] + each["deviation"] * torch.randn(shape, generator=generator)
+    return made.to(dtype)
