@@ -38,7 +38,9 @@ class Device:
         self.students, self.overhead, self.rounds = BlankStudents(module, inputs), overhead, list[int]()
         self.whole = sum(parameter.numel() for parameter in module.parameters())
         drawn = distinct((to_plan(depths[0].choices, sizes) for sizes in random_sizes(depths[0].choices, 0)), 10)
-        self.entries = measure_plans(self.students, [Plan([]), *drawn], self.time, key={}).entries
+        self.entries = measure_plans(
+            self.students, [Plan([]), *(plan for plan in drawn if plan.steps)], self.time, key={}
+        ).entries
 
     def time(self, module: nn.Module, inputs: object) -> Timing:
         share = sum(parameter.numel() for parameter in module.parameters()) / self.whole
