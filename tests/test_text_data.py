@@ -127,3 +127,9 @@ def test_texts_alone(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("\n")
     with pytest.raises(InputError, match="is empty"):
         read_texts(tmp_path / "lines.txt")
+
+
+def test_a_field_may_be_as_long_as_a_document(tmp_path: Path) -> None:
+    text = "word " * 40_000
+    rows = read_rows(write_rows(tmp_path / "long.csv", [(text, "1"), ("short", "0")]), text="text", label="label")
+    assert [row.text for row in rows] == [text.strip(), "short"]

@@ -12,6 +12,8 @@ from edgefold.errors import InputError
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": None}
 """Known files, with the delimiter of those that are tables."""
 
+LONGEST_FIELD = 2**31 - 1
+"""Characters of a field of a table, where Python's own limit is 131,072: a document may be longer."""
 Record = Mapping[str, Any]
 
 
@@ -85,6 +87,7 @@ def quoted(names: Iterable[object], limit: int = 20) -> str:
 
 
 def _table_records(file: Path, delimiter: str, columns: Sequence[str]) -> Iterator[tuple[int, Record]]:
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
     reader = csv.DictReader(io.StringIO(read_utf8(file), newline=""), delimiter=delimiter, strict=True)
     try:
         present = reader.fieldnames or refuse_empty(file)
