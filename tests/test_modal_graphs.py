@@ -1,6 +1,7 @@
 """A traced module trains as the module that it was traced from."""
 
 import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,19 @@ def test_a_copy_has_a_mode_of_its_own(both: tuple[nn.Module, GraphModule], pixel
     copied = copy.deepcopy(graph).train()
     torch.testing.assert_close(outputs(graph, pixels), before)
     assert not torch.allclose(outputs(copied, pixels), before)
+
+
+def test_another_process_gets_it_with_its_mode(both: tuple[nn.Module, GraphModule], pixels: Tensor) -> None:
+    _, graph = both
+    before = outputs(graph, pixels)
+    sent = pickle.loads(pickle.dumps(graph.train()))
+    assert sent.training
+    assert graph.training
+    torch.testing.assert_close(outputs(sent, pixels), outputs(graph, pixels))
+    state = {name: tensor for name, tensor in graph.eval().state_dict().items() if "num_batches" not in name}
+    sent.eval().load_state_dict(state)
+    torch.testing.assert_close(outputs(sent, pixels), outputs(graph, pixels))
+    assert outputs(graph, pixels).shape == before.shape
 
 
 def test_a_graph_in_training_is_saved_as_in_evaluation(

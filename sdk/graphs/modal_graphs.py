@@ -4,6 +4,7 @@ torch.export writes the mode of the moment into the operators: in evaluation bat
 and dropout does nothing. Here these flags follow `train()` and `eval()`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,6 +39,22 @@ class ModalGraph(GraphModule):
         if switched:
             self.recompile()
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For other processes: the graph in evaluation mode, and the mode; else what is set would count as traced."""
+        training = self.training
+        try:
+            revive, arguments = super(ModalGraph, self.eval()).__reduce__()
+        finally:
+            self.train(training)
+        return _revived, (revive, arguments, training)
+
+
+def _revived(revive: Callable[..., GraphModule], arguments: tuple[Any, ...], training: bool) -> ModalGraph:
+    plain = revive(*arguments)
+    tensors = dict(plain.named_parameters(remove_duplicate=False))
+    tensors |= dict(plain.named_buffers(remove_duplicate=False))  # type: ignore[arg-type]
+    return ModalGraph(tensors, plain.graph, "GraphModule").train(training)
 
 
 def _switch(node: Node, mode: bool) -> bool:
