@@ -6,7 +6,9 @@ No runtime computes with sparse or packed weights in such a file; only what is s
 import errno
 import hashlib
 import os
+import re
 import shutil
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,6 +23,9 @@ EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The date of every entry, so that equal artifacts are equal archives."""
 MOST_MANIFEST_BYTES = 1 << 24
 PIECE_BYTES = 1 << 20
+UNUSED_S = 30 * 24 * 3600
+UNPACKED = re.compile(r"[0-9a-f]{32}")
+"""The names of folders in the cache."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -76,10 +81,19 @@ def unpacked_folder(archive: Path, manifest: str, read_records: Callable[[bytes]
             if _holds(folder, records):
                 _check_content(archive, opened, records)
             else:
+                _remove_unused(folder.parent)
                 _unpack(archive, opened, manifest, text, records, folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{archive} is no archive of an artifact, or is corrupt ({error}); {_AGAIN}.") from None
+    os.utime(folder)
     return folder
+
+
+def _remove_unused(cache: Path) -> None:
+    """Folders of ours that nobody has opened for `UNUSED_S`."""
+    for folder in cache.iterdir() if cache.is_dir() else ():
+        if UNPACKED.fullmatch(folder.name) and time.time() - folder.stat().st_mtime > UNUSED_S:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 _AGAIN = "copy it again, or make it again with `edgefold pack`"

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import shutil
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,6 +81,22 @@ def test_it_is_unpacked_once_and_again_where_the_cache_was_changed(packed: Path)
     assert load_artifact(packed).model_path.stat().st_mtime_ns == written
     path.write_bytes(bytes(ZEROS) + b"grave")
     assert load_artifact(packed).model_path.read_bytes() == FILES["model.onnx"]
+
+
+def test_what_nobody_opens_for_a_month_gives_way(packed: Path, cache: Path, artifact: Artifact, tmp_path: Path) -> None:
+    month = 31 * 24 * 3600
+    opened = load_artifact(packed).folder
+    old, recent, notes = cache / ("0" * 32), cache / ("1" * 32), cache / "notes"
+    for folder in (old, recent, notes):
+        folder.mkdir()
+    for folder, age in ((old, month), (notes, month), (opened, month), (recent, month / 2)):
+        os.utime(folder, (time.time() - age,) * 2)
+    assert load_artifact(packed).folder == opened  # and it is in use again
+    (artifact.folder / "deep" / "vocab.txt").write_bytes(b"[UNK]")
+    fields: Any = {"format": "onnx", "precision": "fp32", "target": None, "model_file": "model.onnx"}
+    write_artifact(artifact.folder, **fields, inputs=artifact.inputs, outputs=artifact.outputs)
+    other = load_artifact(pack_artifact(artifact.folder, tmp_path / "other.zip")).folder
+    assert {path.name for path in cache.iterdir()} == {opened.name, other.name, recent.name, "notes"}
 
 
 def test_a_corrupt_copy_is_refused_where_a_sound_one_was_opened(packed: Path, tmp_path: Path) -> None:
