@@ -89,7 +89,7 @@ def write_job(folder: Path, task: str, *, outputs: int = 3, more: str = "") -> P
 
 @pytest.fixture(scope="module")
 def classifier_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_job(tmp_path_factory.mktemp("classes"), "tensor-classification", more="objective: {hidden: 0}\n")
+    return write_job(tmp_path_factory.mktemp("classes"), "tensor-classification")
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_a_module_of_ones_own_goes_all_the_way(student: Path, tmp_path: Path) ->
 
 
 def test_numbers_are_told_by_their_share_of_the_variance(tmp_path: Path) -> None:
-    recipe = write_job(tmp_path, "tensor-regression", outputs=2, more="objective: {hidden: 0}\n")
+    recipe = write_job(tmp_path, "tensor-regression", outputs=2)
     result = compress(recipe, tmp_path / "student")
     assert result.metrics["teacher_test_r2"] == pytest.approx(1)
     assert result.metrics["test_r2"] > result.metrics["untrained_r2"] - 0.2
@@ -149,7 +149,7 @@ def test_maps_have_a_class_for_each_place(tmp_path: Path) -> None:
     recipe.write_text(
         "teacher: teacher\ntask: tensor-classification\n"
         "data: {train: train.npz, validation: validation.npz, test: test.npz}\n"
-        "plan: [select: {dimension: channels.0, size: 8}]\nobjective: {hidden: 0}\n"
+        "plan: [select: {dimension: channels.0, size: 8}]\n"
         "training: {epochs: 2, batch_size: 8, threads: 1}\ncalibration: {samples: 32}\n"
     )
     result = compress(recipe, tmp_path / "student")

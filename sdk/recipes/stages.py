@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 
 DEFAULT_TASK = "text-classification"
 VALUED = ("text-regression", "tensor-regression")
-"""Tasks whose labels are numbers."""
-OUTPUTS = 0.7
-"""Weight of matching the numbers there, unless a recipe says another."""
+"""Tasks whose labels are numbers, which have no logits: the numbers themselves are matched."""
+OWN_WEIGHTS: dict[str, dict[str, float]] = {
+    "text-regression": {"logits": 0.0, "outputs": 0.7},
+    "tensor-regression": {"logits": 0.0, "outputs": 0.7, "hidden": 0.0},
+    "tensor-classification": {"hidden": 0.0},
+}
+"""Task -> weights of the objective, unless a recipe says others. A module of one's own need not have hidden states that
+a projection relates."""
 MERGED = ("data", "objective", "training", "calibration", "teacher_cache")
 """Sections that a stage completes key by key."""
 INHERITED = ("teacher", "task", "penalties", *MERGED)
@@ -50,15 +55,11 @@ class Job(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_values(cls, data: Any) -> Any:
-        """Of a task without classes the numbers themselves are matched, where no logits are."""
-        if (
-            not isinstance(data, dict)
-            or data.get("task") not in VALUED
-            or not isinstance(data.get("objective", {}), dict)
-        ):
-            return data
-        return {**data, "objective": {"logits": 0.0, "outputs": OUTPUTS, **data.get("objective", {})}}
+    def _weights_of_task(cls, data: Any) -> Any:
+        """The weights that a recipe does not name, where its task has others than most."""
+        others = OWN_WEIGHTS.get(str(data.get("task"))) if isinstance(data, dict) else None
+        objective = data.get("objective", {}) if others else None
+        return {**data, "objective": {**others, **objective}} if others and isinstance(objective, dict) else data
 
     @model_validator(mode="after")
     def _no_logits_of_values(self) -> "Job":
