@@ -243,3 +243,22 @@ def test_places_that_whole_numbers_point_at_are_no_dimension() -> None:
 
     graph = trace(Pairs(), {"x": torch.randn(3, 4)})
     assert {d.size: d.kind for d in graph} | {4: "", 2: ""} == {10: "fixed", 5: "fixed", 4: "", 2: ""}
+
+
+def test_a_head_of_one_output_is_named_as_one_of_two(
+    make_bert: Callable[..., Any], text_batch: Callable[..., Any]
+) -> None:
+    """What lies before it is read by no matrix of neurons, so that a plan for `ffn` leaves it alone."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes: dict[str, Any] = {
+        "hidden_size": 24,
+        "intermediate_size": 48,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+    }
+    for labels in (1, 2):
+        model = BertForSequenceClassification(BertConfig(vocab_size=40, **sizes, num_labels=labels)).eval()
+        names = [dimension.name for dimension in trace(model, text_batch())]
+        assert [name for name in names if name.startswith("ffn")] == ["ffn.0", "ffn.1"]
+        assert "units.0" in names

@@ -9,6 +9,7 @@ from edgefold.tracing.axis_tracer import AxisTracer
 
 RESHAPES = ("view", "reshape", "unsqueeze", "squeeze", "slice", "contiguous", "clone", "alias")
 Owned = Mapping[str, list[Axis]]
+SINGLE = -1
 
 
 def name_atoms(
@@ -81,10 +82,10 @@ def _convolved(tracer: AxisTracer, owned: Owned) -> set[int]:
 
 
 def _neighbours(spaces: AxisSpaces, owned: Owned) -> dict[int, set[int]]:
-    """Class -> the classes on the other axes of its matrices."""
+    """Class -> the classes on the other axes of its matrices; `SINGLE` for an axis of one place, which has none."""
     found: dict[int, set[int]] = {}
     for axes in owned.values():
-        classes = [set(spaces.atoms(axis)) for axis in axes]
+        classes = [set(spaces.atoms(axis)) or ({SINGLE} if len(axes) == 2 else set()) for axis in axes]
         classes = [each for each in classes if each]
         if len(classes) > 1:
             for i, own in enumerate(classes):
