@@ -138,3 +138,13 @@ def test_a_student_whose_literals_were_rewritten_takes_the_statistics_of_the_bat
     kept = student.module.get_buffer(changed[0]).clone()
     student.eval()(x=rows + 9)
     assert torch.equal(student.module.get_buffer(changed[0]), kept)
+
+
+def test_statistics_that_were_the_mean_of_all_batches_move_too(tmp_path: Path, pixels: Tensor) -> None:
+    module = Norms().eval()
+    module.norm.momentum = None
+    ef.save_student(module, tmp_path / "saved", inputs={"x": pixels[:2]})
+    graph = ef.load_student(tmp_path / "saved")
+    before = graph.state_dict()["norm.running_mean"].clone()
+    graph.train()(x=pixels)
+    assert not torch.equal(graph.state_dict()["norm.running_mean"], before)

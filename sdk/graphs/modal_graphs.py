@@ -21,6 +21,9 @@ FLAGS: dict[Any, int] = {
     **dict.fromkeys((aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input), 6),
 }
 """Operator -> which of its arguments says that it is training."""
+MOMENTA: dict[Any, int] = {aten.batch_norm.default: 6, aten.instance_norm.default: 6}
+MOMENTUM = 0.1
+"""Stands for a momentum of None, the mean of all batches, of which a trace in evaluation mode leaves 0."""
 SWITCHED = "edgefold_switched"
 """Key in the `meta` of a node whose flag stands at training only for as long as its module does."""
 
@@ -64,5 +67,7 @@ def _switch(node: Node, mode: bool) -> bool:
     if is_set == mode or (is_set and not node.meta.get(SWITCHED)):
         return False
     node.update_arg(index, mode)
+    if node.target in MOMENTA and not node.args[MOMENTA[node.target]]:
+        node.update_arg(MOMENTA[node.target], MOMENTUM)
     node.meta[SWITCHED] = mode
     return True
