@@ -81,3 +81,30 @@ def test_damage_grows_as_sizes_shrink_and_masked_places_do_not_count(
     moved = {**held_out, "input_ids": torch.where(held_out["attention_mask"] == 1, held_out["input_ids"], 7)}
     again = estimate_damage(graph, choices[:1], [text_batch(16, seed=1)], [moved])
     assert again[choices[0].dimension] == pytest.approx(damage[choices[0].dimension])
+
+
+class Beside(nn.Module):
+    """Neurons whose reader reads others beside them; and the same as a matrix whose first axis is read."""
+
+    def __init__(self, transposed: bool) -> None:
+        super().__init__()
+        self.up, self.table, self.transposed = nn.Linear(6, 24), nn.Linear(6, 5), transposed
+        self.down = nn.Parameter(torch.randn(29, 29) if transposed else torch.randn(29, 29).T.contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = torch.cat([torch.relu(self.up(x)), torch.tanh(self.table(x))], -1)
+        return both @ self.down if self.transposed else nn.functional.linear(both, self.down)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_what_stands_beside_the_neurons_stays(transposed: bool) -> None:
+    torch.manual_seed(0)
+    module = Beside(transposed).double().eval()
+    with torch.no_grad():
+        (module.down[16:24] if transposed else module.down[:, 16:24].T).zero_()  # nobody reads these eight
+    graph = trace(module, some_batches(0)[0])
+    (neurons,) = [d.name for d in graph if d.kind == "permutation" and d.size == 24]
+    choices = [Choices(neurons, "permutation", (8, 16, 24))]
+    damage = estimate_damage(graph, choices, some_batches(1), some_batches(2))[neurons]
+    assert damage[16] < 1e-9
+    assert 1e-3 < damage[8] < 0.9

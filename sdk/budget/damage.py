@@ -82,6 +82,8 @@ class _Cut:
     bias: str | None
     mean: Tensor
     places: Tensor
+    is_transposed: bool
+    """Whether what is read runs along the matrix's first axis."""
 
 
 class Judge:
@@ -141,20 +143,21 @@ def _open(graph: DimensionGraph, name: str, moments: Mapping[Node, Moments], ten
         places = copies(axis, name)
         second = moment.covariance if read.bias else moment.uncentred
         reader = open_reader(weight.movedim(read.parameter_axis, -1), second, places)
-        found.append(_Cut(reader, read.parameter, read.bias, moment.mean, places))
+        transposed = read.parameter_axis == 0
+        found.append(_Cut(reader, read.parameter, read.bias, moment.mean, places, transposed))
     return found
 
 
 def _refitted(cut: _Cut, left: Tensor, tensors: Weights) -> dict[str, Tensor]:
     """W with its fitted columns where the dimension stays and zeros elsewhere; the bias takes over the means."""
     weight = tensors[cut.parameter]
-    columns = cut.places[left].flatten().sort().values
-    rows = torch.zeros(cut.reader.weight.shape[0], int(cut.places.numel()), dtype=torch.float64)
-    rows[:, columns] = cut.reader.weight
-    is_transposed = weight.shape[-1] != rows.shape[1] or weight.shape[0] != rows.shape[0]
-    changed = {cut.parameter: (rows.T if is_transposed else rows).to(weight)}
+    before = (weight.T if cut.is_transposed else weight).to("cpu", torch.float64)
+    is_left = torch.zeros(len(cut.places), dtype=torch.bool).index_fill(0, left, True)
+    stays = torch.ones(before.shape[1], dtype=torch.bool).index_fill(0, cut.places[~is_left].flatten(), False)
+    rows = torch.zeros_like(before)
+    rows[:, stays] = cut.reader.weight  # those of other dimensions beside it, in a concatenation, among them
+    changed = {cut.parameter: (rows.T if cut.is_transposed else rows).to(weight)}
     if cut.bias:
-        before = (weight.T if is_transposed else weight).to("cpu", torch.float64)
         bias = tensors[cut.bias].to("cpu", torch.float64) + (before - rows) @ cut.mean
         changed[cut.bias] = bias.to(tensors[cut.bias])
     return changed
