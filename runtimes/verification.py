@@ -12,6 +12,8 @@ from edgefold.errors import InputError
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], Arrays]
+LEAST_VARIANCE = 1e-6
+"""Of the squares of a reference; what varies less counts as this much."""
 
 
 class OutputAgreement(BaseModel):
@@ -29,6 +31,10 @@ class OutputAgreement(BaseModel):
     """Share of vectors along the last axis whose largest value stands at the same place."""
     largest: float = 0.0
     """Largest absolute value of the reference."""
+    missed: float = 0.0
+    """Sum of squared differences over that of the reference's about its mean, of all values of all batches."""
+    width: int = 1
+    """Size of the last axis: of one value there is no choice whose argmax could tell anything."""
     divergence: float | None = None
     """Of outputs called logits: mean KL(reference ‖ this one) of the softmax along the last axis, in nats.
 
@@ -65,6 +71,7 @@ def verify_outputs(
         InputError: no batches, no output in common, shapes that differ, or an output without values.
     """
     sums: dict[str, list[_Sums]] = {}
+    widths: dict[str, int] = {}
     count = 0
     for count, batch in enumerate(batches, 1):
         found, expected = candidate(batch), reference(batch)
@@ -78,11 +85,15 @@ def verify_outputs(
                 raise InputError(
                     f"Output {name} of batch {count} is empty: {expected[name].shape}; nothing is compared."
                 )
-            sums.setdefault(name, []).append(_sum_up(found[name], expected[name], "logits" in name))
+            a, b = (_choices_last(name, np.asarray(each, np.float64)) for each in (found[name], expected[name]))
+            widths[name] = b.shape[-1] if b.ndim > 1 else 1
+            sums.setdefault(name, []).append(_sum_up(a, b, "logits" in name))
     if not count:
         raise InputError("Verification needs at least one batch; got none.")
     return Verification(
-        outputs={name: _agreement(parts) for name, parts in sums.items()}, batches=count, tolerance=tolerance
+        outputs={name: _agreement(parts, widths[name]) for name, parts in sums.items()},
+        batches=count,
+        tolerance=tolerance,
     )
 
 
@@ -100,10 +111,18 @@ class _Sums(NamedTuple):
     largest: float
     divergence: float
     divergent: int
+    squared_error: float
+    total: float
 
 
-def _sum_up(found: NDArray[Any], expected: NDArray[Any], is_logits: bool) -> _Sums:
-    a, b = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+def _choices_last(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """A map's classes, (rows, classes, height, width), along the last axis."""
+    is_map = values.ndim > 3 and name.startswith(("logits", "output"))
+    return np.moveaxis(values, 1, -1) if is_map else values
+
+
+def _sum_up(a: NDArray[Any], b: NDArray[Any], is_logits: bool) -> _Sums:
+    """a: what was found. b: what the reference gives."""
     with np.errstate(invalid="ignore"):  # inf - inf: the NaN that comes of it fails the verification
         error = np.abs(a - b)
         same = np.atleast_1d(a).argmax(-1) == np.atleast_1d(b).argmax(-1)
@@ -117,6 +136,8 @@ def _sum_up(found: NDArray[Any], expected: NDArray[Any], is_logits: bool) -> _Su
             same_argmax=int(same.sum()),
             vectors=int(same.size),
             largest=float(np.abs(b).max()),
+            squared_error=float(np.vdot(error, error)),
+            total=float(b.sum()),
             **_divergences(a, b, is_logits),
         )
 
@@ -135,9 +156,10 @@ def _log_softmax(logits: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
 
 
-def _agreement(parts: Sequence[_Sums]) -> OutputAgreement:
+def _agreement(parts: Sequence[_Sums], width: int) -> OutputAgreement:
     sums = _Sums(*np.sum(parts, axis=0).tolist())
     norms = math.sqrt(sums.found_square) * math.sqrt(sums.expected_square)
+    variance = sums.expected_square - sums.total**2 / sums.values
     both_zero = sums.found_square == sums.expected_square == 0
     return OutputAgreement(
         max_error=float(np.max([part.max_error for part in parts])),  # numpy's keeps NaN, Python's may lose it
@@ -146,4 +168,6 @@ def _agreement(parts: Sequence[_Sums]) -> OutputAgreement:
         argmax_agreement=sums.same_argmax / sums.vectors,
         largest=float(np.max([part.largest for part in parts])),
         divergence=sums.divergence / sums.divergent if sums.divergent else None,
+        missed=sums.squared_error / max(variance, LEAST_VARIANCE * sums.expected_square, 1e-300),
+        width=width,
     )

@@ -248,3 +248,43 @@ def test_a_folder_without_its_inputs_is_told(tmp_path: Path) -> None:
     ef.save_student(Mapper().eval(), tmp_path / "own")
     shown = invoke("inspect", tmp_path / "own")
     assert shown.exit_code == 2
+
+
+def test_int8_of_numbers_is_held_against_their_variance(tmp_path: Path) -> None:
+    """One number a row, far from zero: its argmax and its cosine are those of anything."""
+    recipe = write_job(tmp_path, "tensor-regression", outputs=1)
+    torch.manual_seed(5)
+    other = Sensor(1).eval()
+    for module, name in ((ef.load_student(tmp_path / "teacher"), "good"), (other, "bad")):
+        with torch.no_grad():
+            module.get_parameter("out.bias").add_(50.0)
+        inputs = {n: torch.from_numpy(array) for n, array in draw(4, 9).items()}
+        ef.save_student(module, tmp_path / name, inputs=inputs, lineage={"task": "tensor-regression"})
+    data = ("--calibration", tmp_path / "train.npz")
+    exported = invoke("export", tmp_path / "good", "--out", tmp_path / "int8", "--precision", "int8", *data, "--json")
+    assert exported.exit_code == 0, exported.stderr
+    assert "variance kept" in json.loads(exported.stdout)["int8"]["gate"]
+    given = ("--data", tmp_path / "test.npz", "--json")
+    assert invoke("verify", tmp_path / "int8", "--against", tmp_path / "good", *given).exit_code == 0
+    missed = invoke("verify", tmp_path / "int8", "--against", tmp_path / "bad", *given)
+    assert missed.exit_code == 3
+    assert json.loads(missed.stdout)["outputs"]["output"]["argmax_agreement"] == 1
+    assert recipe.is_file()
+
+
+def test_a_reference_of_other_inputs_is_named(student: Path, tmp_path: Path) -> None:
+    assert invoke("export", student, "--out", tmp_path / "fp32").exit_code == 0
+    ef.save_student(Mapper().eval(), tmp_path / "other", inputs={"pixels": torch.randn(2, 3, 5, 6)})
+    result = invoke("verify", tmp_path / "fp32", "--against", tmp_path / "other")
+    assert result.exit_code == 2
+    assert "does not take signal" in result.stderr
+    result = invoke("verify", tmp_path / "fp32", "--against", student, "--text-pair", "b")
+    assert result.exit_code == 2
+    assert "--text-pair" in result.stderr
+
+
+def test_what_is_wrong_with_an_array_is_said_once(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.array([[np.inf]]))
+    with pytest.raises(InputError) as raised:
+        read_arrays(tmp_path / "data.npz")
+    assert str(raised.value) == f"{tmp_path / 'data.npz'}: x is not finite in row 0."

@@ -138,3 +138,38 @@ def test_the_divergence_of_logits_is_that_of_their_softmax() -> None:
     assert outputs["logits"].divergence == pytest.approx(np.log(2 / np.sqrt(3)))
     assert outputs["hidden"].divergence is None
     assert (outputs["logits"].largest, outputs["hidden"].largest) == (5, 7)
+
+
+def test_the_share_of_the_variance_that_is_missed_is_about_the_mean() -> None:
+    """Values far from zero have a cosine of one whatever they do; their variance tells."""
+    generator = np.random.default_rng(0)
+    values = [{"x": 300 + generator.normal(size=(rows, 1))} for rows in (50, 30)]
+    together = np.concatenate([batch["x"] for batch in values])
+    noise = {len(batch["x"]): generator.normal(size=batch["x"].shape) for batch in values}
+    found = verify_outputs(lambda b: {"y": b["x"] + noise[len(b["x"])]}, identity, values).outputs["y"]
+    added = np.concatenate(list(noise.values()))
+    assert found.missed == pytest.approx((added**2).sum() / ((together - together.mean()) ** 2).sum())
+    assert found.cosine > 0.999
+    assert found.width == 1
+    assert verify_outputs(identity, identity, values).outputs["y"].missed == 0
+
+
+def test_a_constant_is_missed_by_what_differs_visibly() -> None:
+    constant = [{"x": np.full((4, 3), 2.0)}]
+    assert verify_outputs(lambda b: {"y": b["x"] * 1.00005}, identity, constant).outputs["y"].missed < 0.01
+    assert verify_outputs(lambda b: {"y": b["x"] * 1.1}, identity, constant).outputs["y"].missed > 1
+
+
+def test_a_maps_classes_are_its_second_axis() -> None:
+    values = np.random.default_rng(0).normal(size=(2, 4, 5, 6))
+    other = values.copy()
+    other[:, :, 0, 0] = -other[:, :, 0, 0]  # another class at one place of thirty
+
+    def reference(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"output": batch["x"], "present.0.key": batch["x"]}
+
+    found = verify_outputs(lambda _: {"output": other, "present.0.key": other}, reference, [{"x": values}]).outputs
+    same = (values.argmax(1) == other.argmax(1)).mean()
+    assert found["output"].argmax_agreement == pytest.approx(same)
+    assert found["output"].width == 4
+    assert found["present.0.key"].width == 6

@@ -172,8 +172,14 @@ def as_function(model: nn.Module) -> Callable[[Mapping[str, Any]], dict[str, Any
     """The model as a function of arrays by name, as a session's run."""
 
     def run(batch: Mapping[str, Any]) -> dict[str, Any]:
-        with torch.no_grad():
-            outputs = model(**{name: torch.as_tensor(value) for name, value in batch.items()})
+        inputs = {name: torch.as_tensor(value) for name, value in batch.items()}
+        try:
+            with torch.no_grad():
+                outputs = model(**inputs)
+        except (TypeError, IndexError, RuntimeError, ValueError) as error:
+            shown = ", ".join(f"{name} {tuple(value.shape)}" for name, value in inputs.items())
+            said = str(error).strip().splitlines()[0]
+            raise InputError(f"The {type(model).__name__} does not take {shown}: {said}.") from None
         return _named_arrays(outputs if isinstance(outputs, Mapping) else _numbered(outputs))
 
     return run

@@ -30,6 +30,9 @@ PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
 EXAMPLE_TEXTS = ("A short example.", "Another example, which is a little longer than the first one.")
 """Of different lengths, so that no size of theirs is taken for a constant."""
+VALUED = ("text-regression", "tensor-regression")
+CLASSIFIED = ("text-classification", "image-classification", "tensor-classification", "recommendation")
+"""Tasks, as a student's lineage names them, whose outputs are numbers, or decide by their largest."""
 CLASSIFIER = "ForSequenceClassification"
 """End of the names of architectures that read a text, or two."""
 EXAMPLE_QUESTIONS = tuple((f"What is example {number}?", text) for number, text in enumerate(EXAMPLE_TEXTS))

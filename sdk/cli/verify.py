@@ -10,6 +10,7 @@ from edgefold.cli.answers import Answer
 from edgefold.cli.devices import check_device
 from edgefold.cli.paths import check_artifact, check_model_folder, is_packed
 from edgefold.cli.samples import check_samples, find_kind, find_text_kind, input_facts, read_samples
+from edgefold.errors import InputError
 
 
 def verify_artifact(
@@ -56,6 +57,8 @@ def verify_artifact(
     kind = find_kind(folder)
     if kind == "texts":
         kind = find_text_kind(folder, text_pair, None)
+    elif text_pair:
+        raise InputError("--text-pair is of classifiers of two texts; this artifact reads other things.")
     if data:
         check_samples(data, "data file", kind)
     names = [each["name"] for each in input_facts(folder)]

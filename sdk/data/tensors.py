@@ -50,6 +50,8 @@ def read_arrays(path: str | Path, *, names: Sequence[str] | None = None, label: 
             if missing := [name for name in wanted if name not in present]:
                 raise InputError(f"{file} has no array {missing[0]!r}; those present are {quoted(present)}.")
             arrays = {name: _checked(archive[name], name, file) for name in wanted}
+    except InputError:
+        raise
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{file} cannot be read as an .npz file without objects: {error}.") from None
     if not inputs:
