@@ -283,6 +283,15 @@ def test_a_reference_of_other_inputs_is_named(student: Path, tmp_path: Path) -> 
     assert "--text-pair" in result.stderr
 
 
+def test_samples_that_the_model_does_not_take_are_refused(student: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "far.npz", **{**draw(4, 0), "station": np.array([0, 1, 2, 77])})
+    given = ("--precision", "int8", "--calibration", tmp_path / "far.npz")
+    result = invoke("export", student, "--out", tmp_path / "out", *given)
+    assert result.exit_code == 2
+    assert "index out of range" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_wrong_with_an_array_is_said_once(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=np.array([[np.inf]]))
     with pytest.raises(InputError) as raised:

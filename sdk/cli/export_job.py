@@ -14,7 +14,7 @@ from edgefold.checkpoints import MANIFEST, read_manifest
 from edgefold.cli.answers import Answer
 from edgefold.cli.encoding import Arrays, encode_samples, open_processor
 from edgefold.cli.int8_job import export_best_int8
-from edgefold.cli.models import count_parameters, find_task, open_model
+from edgefold.cli.models import as_function, count_parameters, find_task, open_model
 from edgefold.cli.samples import Kind, example_samples, input_facts
 from edgefold.cli.tables import make_table
 from edgefold.exporters import export_generator, export_onnx, write_transformers_js
@@ -86,6 +86,8 @@ def export_checkpoint(
         opset = choose_opset(target, opset)  # and no newer one in int8: its runtime may be years old
     (inputs,) = _as_tensors(encode_samples(folder, kind, processor, examples, max_length))
     batches = _as_tensors(encode_samples(folder, kind, processor, samples, max_length)) if samples else None
+    for batch in (inputs, *(batches or [])) if kind == "tensors" else ():
+        as_function(model)(batch)  # else it is the exporter that says what does not fit
     common: dict[str, Any] = {
         "target": target,
         "opset": opset,
