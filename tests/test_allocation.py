@@ -59,3 +59,22 @@ def test_nothing_within_the_budget_loses_less(share: float, is_uniform: bool) ->
 
 def test_a_budget_that_nothing_meets_has_no_allocation() -> None:
     assert allocate(CHOICES, some_damage(), seconds, 0.9 * min(seconds(s) for s in every(False))) == []
+
+
+@pytest.mark.parametrize("share", [0.15, 0.3, 0.6, 0.9])
+def test_dimensions_along_one_matrix_stay_within_the_budget_together(share: float) -> None:
+    """Their product costs more than what either of them adds to the smallest sizes alone."""
+    choices = [Choices(f"units.{i}", "permutation", (8, 32, 64, 128)) for i in range(4)]
+    damage = {
+        each.dimension: {size: (128 - size) / (128 * (i + 1)) for size in each.sizes} for i, each in enumerate(choices)
+    }
+
+    def chained(sizes: dict[str, int]) -> float:
+        wide = [{each.dimension: each.sizes[-1] for each in choices}[f"units.{i}"] for i in range(4)]
+        used = [sizes.get(f"units.{i}", wide[i]) for i in range(4)]
+        return float(sum(a * b for a, b in zip([4, *used], [*used, 2], strict=True)))
+
+    limit = share * chained({})
+    (found,) = allocate(choices, damage, chained, limit)
+    assert found.seconds <= limit
+    assert found.seconds > 0.4 * limit

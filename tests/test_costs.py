@@ -71,3 +71,27 @@ def test_views_cost_nothing_and_rows_count_as_often_as_they_come() -> None:
     one, three = (CostCounter(graph, batch=batch).count() for batch in (1, 3))
     assert (one.values, one.operators) == (10, 1)
     assert (three.values, three.operators) == (30, 1)
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.GRU, 3), (nn.LSTM, 4), (nn.RNN, 1)])
+@pytest.mark.parametrize("directions", [1, 2])
+def test_a_recurrent_layer_multiplies_all_of_its_matrices_in_each_step(kind: Any, gates: int, directions: int) -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells = kind(4, 16, 2, batch_first=True, bidirectional=directions == 2)
+            self.out = nn.Linear(16 * directions, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.cells(x)[0][:, -1])
+
+    graph = trace(Last().eval(), {"x": torch.randn(2, 7, 4)})
+
+    def expected(hidden: int) -> float:
+        per_direction = gates * hidden * (4 + hidden + directions * hidden + hidden)
+        return 7 * directions * per_direction + 3 * hidden * directions
+
+    assert sum(read.macs for read in graph.reads) == 2 * expected(16)
+    assert CostCounter(graph).count().macs == expected(16)
+    (hidden,) = [d.name for d in graph if d.size == 16 and d.kind != "fixed"]
+    assert CostCounter(graph).count({hidden: 8}).macs == expected(8)

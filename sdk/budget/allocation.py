@@ -10,6 +10,8 @@ from edgefold.budget.damage import Damage
 
 BINS = 2000
 """Into which the seconds to be spent are parted; each choice is rounded up, so that a budget is kept."""
+STEP, STEPS = 0.97, 150
+"""By which fewer bins are spent, and how often, where a choice turns out beyond its limit."""
 
 Seconds = Callable[[Mapping[str, int]], float]
 Option = tuple[int, float, int]
@@ -66,28 +68,34 @@ def _groups(choices: Sequence[Choices], is_uniform: bool) -> list[list[Choices]]
 def _best(
     groups: Sequence[Sequence[Choices]], damage: Damage, seconds: Seconds, limit: float, fixed: Mapping[str, int]
 ) -> dict[str, int] | None:
-    """The sizes of least damage with seconds(fixed and sizes) <= limit; None where even the smallest are slower."""
+    """The sizes of least damage with seconds(fixed and sizes) <= limit; None where even the smallest are slower.
+
+    Two dimensions along one matrix cost more together than what either adds alone, so that what is chosen may be
+    beyond the limit; then fewer bins are spent.
+    """
     smallest = {each.dimension: each.sizes[0] for group in groups for each in group}
     floor = seconds({**fixed, **smallest})
     if floor > limit:
         return None
     width = max((limit - floor) / BINS, 1e-30)
     options = [list(_options(group, damage, seconds, {**fixed, **smallest}, floor, width)) for group in groups]
-    for bins in (BINS + len(groups), BINS):  # rounding up wastes a bin of each group at most: often there is room
-        sizes = _least(options, bins)
+    most = BINS + len(groups)  # rounding up wastes a bin of each group at most: often there is room
+    best = _least(options, most)
+    for bins in (most, *(int(BINS * STEP**step) for step in range(STEPS)), 0):
+        sizes = best[bins][1]
         chosen = {each.dimension: size for group, size in zip(groups, sizes, strict=True) for each in group}
         if seconds({**fixed, **chosen}) <= limit * (1 + 1e-12):
             break
     return chosen
 
 
-def _least(groups: Sequence[Sequence[Option]], bins: int) -> tuple[int, ...]:
-    """A size of each group, of the least damage that so many bins pay for."""
-    # best[b]: the least damage with at most b bins spent on the groups so far, and the sizes that reach it
+def _least(groups: Sequence[Sequence[Option]], bins: int) -> list[tuple[float, tuple[int, ...]]]:
+    """For each number of bins up to this the least damage that they pay for, and the size of each group."""
+    # best[b]: with at most b bins spent on the groups so far
     best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())] * (bins + 1)
     for options in groups:
         best = [min(_ways(best, options, spent)) for spent in range(bins + 1)]
-    return best[bins][1]
+    return best
 
 
 def _ways(

@@ -14,6 +14,7 @@ from edgefold.tracing.axis_tracer import LinearRead, sizes
 
 FREE = ("dropout", "alpha_dropout", "to", "contiguous", "detach")
 """Operators that copy at most, beside those whose result is a view of what they take."""
+RECURRENT = tuple(f"{kind}{end}" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu") for end in ("", "_cell"))
 PAIR_PRODUCTS = ("matmul", "bmm", "scaled_dot_product_attention", "einsum")
 
 
@@ -72,7 +73,9 @@ class CostCounter:
 
     def _read(self, read: LinearRead, new_sizes: Mapping[str, int], rank: int | None) -> Cost:
         graph = self._graph
-        before, after = sizes(read.node), self._shape(read.node, new_sizes)
+        before, after = self._shape(read.node, {}), self._shape(read.node, new_sizes)
+        if _name(read.node) in RECURRENT:
+            return self._recurrent(read.node, after, new_sizes)
         layout = graph.layouts[read.parameter]
         shape = resized_shape(layout, new_sizes)
         contracted = shape[read.parameter_axis] / axis_size(layout[read.parameter_axis])
@@ -83,6 +86,14 @@ class CostCounter:
             return Cost(macs, 0.0, weights, values, 1.0)
         share = rank * (shape[0] + weights / shape[0]) / weights
         return Cost(macs * share, 0.0, weights * share, values * (1 + rank / shape[0]), 2.0)
+
+    def _recurrent(self, node: Node, after: tuple[int, ...], new_sizes: Mapping[str, int]) -> Cost:
+        """Every matrix of every layer and direction is multiplied with in each step."""
+        names = [str(each.target) for each in node.all_input_nodes if each.op == "get_attr"]
+        shapes = [resized_shape(self._graph.layouts[name], new_sizes) for name in names if name in self._graph.layouts]
+        weights = float(sum(prod(shape) for shape in shapes if len(shape) == 2))
+        steps = prod(after[:-1]) * self._rows
+        return Cost(steps * weights, 0.0, weights, prod(after) * self._rows, 1.0)
 
     def _other(self, node: Node, new_sizes: Mapping[str, int]) -> Cost:
         values = prod(self._shape(node, new_sizes)) * self._rows

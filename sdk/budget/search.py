@@ -15,7 +15,7 @@ from torch import nn
 from edgefold.budget.blank_students import BlankStudents
 from edgefold.budget.candidates import Candidate, Depth, explore_depths
 from edgefold.budget.choices import distinct, random_sizes, to_plan
-from edgefold.budget.costs import Cost
+from edgefold.budget.costs import Cost, CostCounter
 from edgefold.budget.even_candidates import choose
 from edgefold.budget.goals import Budget
 from edgefold.budget.latency_models import LEAST, LatencyModel
@@ -140,14 +140,13 @@ class _Search:
                 raise InputError(f"A search chooses the sizes itself and trains in one stage; leave `{key}` out.")
         self._claim_folder()
         depths = self._explore()
-        selection = self._choose(depths, self._measure(depths))
+        table = self._measure(depths)
+        self._refuse_what_is_met(table)
+        selection = self._choose(depths, table)
         chosen, table, model = selection.candidates, selection.table, selection.model
         limit = self.goal.budget.limit(table.teacher_seconds)
         if not chosen:
-            raise GateError(
-                f"No plan meets {self.goal.budget}: even the smallest is beyond it. Raise the budget, or start from a "
-                "smaller teacher."
-            )
+            raise GateError(self._out_of_reach(depths, table, model))
         short = self._shortly(chosen, selection)
         order = sorted(short, key=lambda each: -each.trial.rank)
         for each in order[: self.effort.full_trials]:
@@ -207,6 +206,27 @@ class _Search:
                 "few sizes. Write a plan by hand, and train it with `edgefold compress`."
             )
         return self._measured(plans)
+
+    def _refuse_what_is_met(self, table: LatencyTable) -> None:
+        budget, teacher = self.goal.budget, table.entry(Plan([]))
+        spent = budget.spent(teacher.cost, table.teacher_seconds, self.goal.precision)
+        if spent <= (limit := budget.limit(table.teacher_seconds)):
+            raise InputError(
+                f"The teacher meets {budget} as it is: it uses {spent / limit:.0%} of it. Give a budget that it misses."
+            )
+
+    def _out_of_reach(self, depths: Sequence[Depth], table: LatencyTable, model: LatencyModel) -> str:
+        """What the smallest plan of any depth comes to."""
+        budget, spent = self.goal.budget, []
+        for depth in depths:
+            cost = CostCounter(depth.graph, self.goal.batch).count({c.dimension: c.sizes[0] for c in depth.choices})
+            spent.append(budget.spent(cost, model.predict(cost), self.goal.precision))
+        share = min(spent) / budget.limit(table.teacher_seconds)
+        reached = f"{budget.value / share:.2g} times as fast" if budget.kind == "speedup" else f"{share:.2g} times that"
+        return (
+            f"No plan meets {budget}: even the smallest is beyond it, {reached} as far as can be told. Ask for that, "
+            "or start from another teacher."
+        )
 
     def _measured(self, plans: Sequence[Plan], number: int = 0) -> LatencyTable:
         return measure_plans(
@@ -316,7 +336,7 @@ class _Search:
             teacher_seconds=table.teacher_seconds,
             precision=self.goal.precision,
             batch=self.goal.batch,
-            sequence=self.goal.sequence,
+            sequence=self.goal.sequence if self.given.has_tokens else None,
             latency_error=model.median_error,
             rank_correlation=rank_correlation([-trial.damage for trial in short], [trial.rank for trial in short]),
             trials=self.trials,

@@ -29,6 +29,11 @@ class SearchInputs:
     teacher_quality: float
     """By the task's main metric on all of the validation data."""
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether rows are as long as they are asked to be."""
+        return _ids(self.inputs) is not None
+
     @cached_property
     def graph(self) -> DimensionGraph:
         """Of the teacher."""
@@ -56,9 +61,13 @@ def read_inputs(recipe: Recipe, sequence: int) -> SearchInputs:
     return SearchInputs(teacher, _of_length(calibration[0], sequence), calibration, held_out, quality)
 
 
+def _ids(batch: Batch) -> Tensor | None:
+    return next((value for value in batch.values() if value.dim() == 2 and not value.is_floating_point()), None)
+
+
 def _of_length(batch: Batch, sequence: int) -> dict[str, Tensor]:
     """Two rows of a batch; rows of tokens are repeated or cut to this length."""
-    ids = next((value for value in batch.values() if value.dim() == 2 and not value.is_floating_point()), None)
+    ids = _ids(batch)
     if ids is None:
         return {name: value[:2] for name, value in batch.items()}
     length = ids.shape[1]

@@ -41,12 +41,8 @@ def render_search(result: SearchResult, out: Path) -> Path:
 def _verdict(result: SearchResult) -> str:
     best = result.best
     reached = f"{result.winner} keeps {best.rank:.1%} of the teacher's {result.metric} on the validation data"
-    goal = f"asked for: {result.keep:.1%} within {result.budget}, {_shape(result)}"
+    goal = f"asked for: {result.keep:.1%} within {result.budget}, {result.shape}"
     return f"{reached}; {goal}. {result.advice}".strip()
-
-
-def _shape(result: SearchResult) -> str:
-    return f"batch {result.batch}, {result.sequence} tokens, {result.precision}"
 
 
 @dataclass(frozen=True)
@@ -168,7 +164,7 @@ def _trust(result: SearchResult) -> str:
 
 def _method(result: SearchResult) -> str:
     return (
-        f"<p>Latency: {escape(_shape(result))}, measured in turns with the teacher and told for a machine that gives "
+        f"<p>Latency: {escape(result.shape)}, measured in turns with the teacher and told for a machine that gives "
         f"the teacher its median time, {result.teacher_seconds * 1e3:.2f} ms. Quality: {escape(result.metric)} of the "
         f"student in float32 on the validation data, as a share of the teacher's {result.teacher_quality:.4f}. The "
         "estimated damage is the share of the variance of the teacher's outputs that a plan would miss before any "

@@ -58,7 +58,8 @@ class SearchResult(BaseModel):
     teacher_seconds: float
     precision: str
     batch: int
-    sequence: int
+    sequence: int | None
+    """Tokens of a row; None where there are none."""
     latency_error: float
     """Median relative error of the latency model for plans that it was not fitted to."""
     rank_correlation: float | None
@@ -67,6 +68,12 @@ class SearchResult(BaseModel):
     winner: str
     """The trial that met budget and quality, or else came nearest."""
     met: bool
+
+    @property
+    def shape(self) -> str:
+        """Of what was measured, in words."""
+        tokens = "" if self.sequence is None else f"{self.sequence} tokens, "
+        return f"batch {self.batch}, {tokens}{self.precision}"
 
     @property
     def best(self) -> Trial:
@@ -86,7 +93,7 @@ class SearchResult(BaseModel):
         if self.met:
             return ""
         if best.spent is not None and best.spent > self.limit:
-            return f"{best.name} uses {best.spent / self.limit:.2f} times the budget; raise it by as much."
+            return f"{best.name} uses {best.spent / self.limit:.2f} times the budget; allow as much more."
         return (
             f"The best student within the budget keeps {best.rank:.1%} of the teacher's {self.metric} on the "
             f"validation data, not {self.keep:.1%}: lower --keep, raise the budget, train for more epochs, or try more "

@@ -212,7 +212,15 @@ def _tried(int8: dict[str, Any] | None) -> list[Any]:
         )
         for c in int8["candidates"]
     ]
-    return [make_table("int8 as tried, against fp32", ("candidate", "runs in", kind, "CPU p50 ms", "MB"), rows)]
+    fp32 = int8["fp32"]
+    before = None if fp32["seconds"] is None else fp32["seconds"] * 1e3
+    rows.insert(0, ("fp32", "onnxruntime", None, before, fp32["size_bytes"] / 1e6))
+    chosen = next(c for c in int8["candidates"] if c["name"] == int8["chosen"])
+    table = make_table("int8 as tried, against fp32", ("candidate", "runs in", kind, "CPU p50 ms", "MB"), rows)
+    if before is None or chosen["seconds"] < fp32["seconds"]:
+        return [table]
+    times = chosen["seconds"] / fp32["seconds"]
+    return [table, f"On this processor int8 takes {times:.2f} times as long as fp32: what it saves is memory alone."]
 
 
 def _sensitivity(layers: Sequence[LayerSensitivity]) -> list[Any]:

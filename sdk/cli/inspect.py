@@ -119,7 +119,9 @@ def _texts(document: dict[str, Any], dimensions: list[dict[str, Any]]) -> tuple[
     from edgefold.cli.tables import make_table
 
     columns = ("dimension", "number", "kind", "size", "parameters", "MACs", "may be done")
-    sizes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in document["inputs"].items())
+    sizes = ", ".join(
+        " ".join([name, " x ".join(map(str, shape))]).strip() for name, shape in document["inputs"].items()
+    )
     summary = (
         f"{document['class']}: {document['parameters']:,} parameters, {document['macs']:,} multiply-adds with weights "
         f"for one row of {sizes}. Parameters and MACs are those of one dimension of a row; a "

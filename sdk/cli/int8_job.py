@@ -28,6 +28,7 @@ from edgefold.runtimes.verification import OutputAgreement, Run
 Batch = dict[str, Tensor]
 LEAST = {"same argmax": 0.95, "variance kept": 0.96}
 """Of what an int8 artifact keeps of fp32's outputs."""
+FP32 = "fp32"
 SECONDS = 0.5
 """For which each candidate is timed."""
 
@@ -63,7 +64,7 @@ def export_best_int8(
         candidates = _list_candidates(target, others, opset, calibration, most_sensitive(layers))
         made = _quantize(fp32, candidates, folder)
         kind, qualities = _judge(fp32, made, judged)
-        seconds = _time(made, judged) if runs_here else dict.fromkeys(made)
+        seconds = _time({FP32: fp32, **made}, judged) if runs_here else dict.fromkeys((FP32, *made))
         tried = [Candidate(name, qualities[name], seconds[name]) for name in made]
         chosen = choose_fastest(tried, LEAST[kind])
         facts = [
@@ -81,7 +82,14 @@ def export_best_int8(
                 f"No int8 candidate keeps {LEAST[kind]:.0%} of fp32's outputs ({kind}): "
                 f"{', '.join(f'{c.name} {c.quality:.1%}' for c in tried)}; nothing was written. Use fp16 or fp32."
             )
-        lineage = {"int8": {"gate": {kind: LEAST[kind]}, "chosen": chosen.name, "candidates": facts}}
+        lineage = {
+            "int8": {
+                "gate": {kind: LEAST[kind]},
+                "chosen": chosen.name,
+                "candidates": facts,
+                FP32: {"seconds": seconds[FP32], "size_bytes": fp32.size_bytes},
+            }
+        }
         artifact = quantize_onnx(fp32, out, lineage=lineage, overwrite=overwrite, **candidates[chosen.name])
     return artifact, layers
 

@@ -57,7 +57,6 @@ def _texts(result: SearchResult, out: Path) -> tuple[object, ...]:
         share = "-" if trial.share is None else f"{trial.share:.1%}"
         figures = (f"{trial.damage:.3f}", f"{trial.predicted_seconds * 1e3:.2f}", measured, share)
         rows.append((trial.name, trial.epochs, f"{trial.learning_rate:.2g}", trial.described, *figures))
-    shape = f"batch {result.batch}, {result.sequence} tokens, {result.precision}"
     correlation = "unknown" if result.rank_correlation is None else f"{result.rank_correlation:.2f}"
     facts = (
         f"The latency model is off by {result.latency_error:.1%} (median) on plans it was not fitted to; the rank "
@@ -69,7 +68,7 @@ def _texts(result: SearchResult, out: Path) -> tuple[object, ...]:
         else f"Missed: {result.advice} "
     )
     return (
-        make_table(f"{result.budget}, {shape}; teacher {result.teacher_seconds * 1e3:.2f} ms", columns, rows),
+        make_table(f"{result.budget}, {result.shape}; teacher {result.teacher_seconds * 1e3:.2f} ms", columns, rows),
         facts,
         f"{verdict}The student is in {out / 'trials' / result.winner}, the recipe in {out / 'recipe.yaml'}, the front "
         f"in {out / 'search.html'}.",

@@ -56,7 +56,7 @@ def verify_artifact(
     folder = artifact_folder(artifact)
     kind = find_kind(folder)
     if kind == "texts":
-        kind = find_text_kind(folder, text_pair, None)
+        kind = find_text_kind(folder, text_pair, data)
     elif text_pair:
         raise InputError("--text-pair is of classifiers of two texts; this artifact reads other things.")
     if data:

@@ -96,12 +96,16 @@ def compare(
         "against": str(against),
         "device": device,
         "runtime": runtime or usual_runtime(artifact, device),
-        "inputs": f"{len(samples)} {kind}" if samples else f"{len(batches)} made-up batches",
+        "inputs": f"{len(samples)} {_called(kind, samples)}" if samples else f"{len(batches)} made-up batches",
         "gate": asdict(gate),
         "passed": passed,
         "outputs": {name: output.model_dump() for name, output in outputs.items()},
     }
     return Answer(document, _texts(document, gate), 0 if passed else 3)
+
+
+def _called(kind: Kind, samples: Sequence[Any]) -> str:
+    return "texts" if kind == "pairs" and isinstance(samples[0], str) else kind
 
 
 def _texts(document: dict[str, Any], gate: Gate) -> tuple[Any, ...]:

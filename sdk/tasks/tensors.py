@@ -99,14 +99,15 @@ def _read(data: TensorData, teacher: nn.Module, is_classes: bool) -> Splits:
 
 
 def _check_outputs(arrays: Arrays, teacher: nn.Module, path: Path, label: str, is_classes: bool) -> None:
-    """Run the teacher on two rows.
+    """Run the teacher on two rows, and on those of the largest and smallest whole numbers, such as ids.
 
     Raises:
         InputError: it takes other inputs, returns something else than there are labels, or has no such class.
     """
     labels = arrays.labels
     assert labels is not None
-    few = {name: torch.from_numpy(array[:2]) for name, array in arrays.inputs.items()}
+    rows = _telling_rows(arrays)
+    few = {name: torch.from_numpy(array[rows]) for name, array in arrays.inputs.items()}
     shown = ", ".join(f"{name} {tuple(value.shape)}" for name, value in few.items())
     try:
         with torch.no_grad():
@@ -115,17 +116,17 @@ def _check_outputs(arrays: Arrays, teacher: nn.Module, path: Path, label: str, i
         said = str(error).strip().splitlines()[0]
         raise InputError(f"{path}: the teacher does not take {shown}: {said}.") from None
     if not is_classes:
-        if found.numel() != labels[:2].size or len(found) != len(labels[:2]):
+        if found.numel() != labels[rows].size or len(found) != len(rows):
             raise InputError(
                 f"{path}: for {len(found)} rows the teacher returns {tuple(found.shape)}, {label} has the shape "
-                f"{labels[:2].shape}; of as many numbers the error is taken."
+                f"{labels[rows].shape}; of as many numbers the error is taken."
             )
         return
     logits = classes_last(found)
-    if tuple(logits.shape[:-1]) != labels[:2].shape:
+    if tuple(logits.shape[:-1]) != labels[rows].shape:
         raise InputError(
-            f"{path}: for {shown} the teacher returns {tuple(found.shape)}, {label} has the shape {labels[:2].shape}; "
-            "there is a label wherever there are logits."
+            f"{path}: for {shown} the teacher returns {tuple(found.shape)}, {label} is {labels[rows].shape}; give a label "
+            "for each place that has logits: the index of its class."
         )
     known = labels[labels != IGNORED]
     if not known.size or known.min() < 0 or known.max() >= logits.shape[-1]:
@@ -134,6 +135,14 @@ def _check_outputs(arrays: Arrays, teacher: nn.Module, path: Path, label: str, i
             f"{path}: {label} has classes {span}, the teacher tells {logits.shape[-1]} apart, from 0 on ({IGNORED} is "
             "left out)."
         )
+
+
+def _telling_rows(arrays: Arrays) -> list[int]:
+    whole = [
+        array.reshape(len(array), -1) for array in arrays.inputs.values() if array.dtype.kind == "i" and array.size
+    ]
+    ends = {int(row) for array in whole for row in (array.max(1).argmax(), array.min(1).argmin())}
+    return sorted({*range(min(2, len(arrays))), *ends})
 
 
 def _task(metrics: tuple[Metric, ...], is_classes: bool) -> Task:

@@ -84,15 +84,24 @@ class AxisTracer:
             self.spaces.unify(one, other, where)
 
     def read(
-        self, node: Node, source: Any, axis: int, weight: Any, weight_axis: int, bias: Any = None, kernel: int = 1
+        self,
+        node: Node,
+        source: Any,
+        axis: int,
+        weight: Any,
+        weight_axis: int,
+        bias: Any = None,
+        kernel: int = 1,
+        macs: int | None = None,
     ) -> None:
-        """Remember a contraction with a parameter, and its multiply-adds: one per output and contracted element."""
+        """Remember a contraction with a parameter, and its multiply-adds: one per output and contracted element, unless
+        they are given."""
         name = self.parameters.get(weight)
         if name is None or not isinstance(source, Node) or source in self.static or self.spaces.only_sizes:
             return
         own_axis = self.orders[weight][weight_axis] if weight in self.orders else weight_axis
         added = self.parameters.get(bias) if isinstance(bias, Node) else None
-        macs = prod(sizes(node)) * sizes(weight)[weight_axis] * kernel
+        macs = prod(sizes(node)) * sizes(weight)[weight_axis] * kernel if macs is None else macs
         self.reads.append(LinearRead(node, source, axis, name, own_axis, added, macs))
 
     def normalise(self, norm: NormRead) -> None:

@@ -1,11 +1,12 @@
 """Rules of recurrent layers: LSTM, GRU and plain RNN as single operators, over a sequence or a step."""
 
+from math import prod
 from typing import Any
 
 from torch.fx import Node
 
 from edgefold.tracing.axes import Axis
-from edgefold.tracing.axis_tracer import Axes, AxisTracer, all_sizes, place
+from edgefold.tracing.axis_tracer import Axes, AxisTracer, all_sizes, place, sizes
 from edgefold.tracing.elementwise_rules import unknown
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
@@ -29,13 +30,14 @@ def recurrent(tracer: AxisTracer, node: Node) -> Axes | None:
     for value in state if isinstance(state, list | tuple) else [state]:
         tracer.spaces.unify(tracer.of(value)[-1], hidden, place(node))
     source = tracer.of(x)
+    macs = prod(sizes(x)[:-1]) * _elements(tensors)
     read = source[-1]
     for layer in range(int(layers)):  # type: ignore[arg-type]
         for direction in range(directions):
             cell = tensors[(layer * directions + direction) * per_cell :][:per_cell]
             _cell(tracer, node, cell, read, hidden, gates)
             if layer == 0:
-                tracer.read(node, x, len(source) - 1, cell[0], 1)
+                tracer.read(node, x, len(source) - 1, cell[0], 1, macs=macs // directions)
         read = tracer.spaces.concatenate([hidden] * directions)
     last_states = [[*(tracer.spaces.new(size) for size in shape[:-1]), hidden] for shape in all_sizes(node)[1:]]
     tracer.tuples[node] = [[*source[:-1], read], *last_states]
@@ -52,12 +54,17 @@ def recurrent_cell(tracer: AxisTracer, node: Node) -> Axes | None:
         tracer.spaces.unify(tracer.of(value)[-1], hidden, place(node))
     source = tracer.of(x)
     _cell(tracer, node, [tensor for tensor in tensors if tensor is not None], source[-1], hidden, GATES[name])
-    tracer.read(node, x, len(source) - 1, tensors[0], 1)
+    tracer.read(node, x, len(source) - 1, tensors[0], 1, macs=prod(sizes(x)[:-1]) * _elements(tensors))
     after = [*source[:-1], hidden]
     if name == "lstm":
         tracer.tuples[node] = [after, list(after)]
         return None
     return after
+
+
+def _elements(tensors: list[Any]) -> int:
+    """Of the matrices, each of which is multiplied with in every step."""
+    return sum(prod(sizes(each)) for each in tensors if len(sizes(each)) == 2)
 
 
 def _cell(tracer: AxisTracer, node: Node, cell: list[Any], read: Axis, hidden: Axis, gates: int) -> None:
