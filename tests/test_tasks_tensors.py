@@ -226,7 +226,7 @@ def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     [
         ("tensor-classification", {"labels": np.full(24, 5)}, "the teacher tells 3 apart"),
         ("tensor-classification", {"labels": np.zeros(24)}, "classes are whole numbers"),
-        ("tensor-classification", {"labels": np.zeros((24, 2), int)}, "for each place that has logits"),
+        ("tensor-classification", {"labels": np.zeros((24, 2), int)}, "label for each place that has logits"),
         ("tensor-classification", {"signal": None}, "the teacher does not take"),
         ("tensor-classification", {"station": np.array([0] * 9 + [6] + [1] * 14)}, "index out of range"),
         ("tensor-classification", {"signal": np.zeros((24, 5, 20), np.float32)}, "the teacher does not take"),

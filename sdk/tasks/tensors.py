@@ -125,8 +125,8 @@ def _check_outputs(arrays: Arrays, teacher: nn.Module, path: Path, label: str, i
     logits = classes_last(found)
     if tuple(logits.shape[:-1]) != labels[rows].shape:
         raise InputError(
-            f"{path}: for {shown} the teacher returns {tuple(found.shape)}, {label} is {labels[rows].shape}; give a label "
-            "for each place that has logits: the index of its class."
+            f"{path}: for {shown} the teacher returns {tuple(found.shape)}, {label} is {labels[rows].shape}; give a "
+            "label for each place that has logits: the index of its class."
         )
     known = labels[labels != IGNORED]
     if not known.size or known.min() < 0 or known.max() >= logits.shape[-1]:
