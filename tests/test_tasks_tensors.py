@@ -105,7 +105,10 @@ def test_a_module_of_ones_own_goes_all_the_way(student: Path, tmp_path: Path) ->
     assert shown.exit_code == 0, shown.stderr
     document = json.loads(shown.stdout)
     assert document["inputs"] == {"signal": [4, 20], "station": []}
-    assert 8 in {dimension["size"] for dimension in document["dimensions"]}
+    (channels,) = [d for d in document["dimensions"] if d["name"] == "channels.0"]
+    assert (channels["size"], channels["along"][0]) == (8, "first.weight")
+    table = " ".join(invoke("inspect", student).stdout.split())
+    assert "first along" in table
     data = student.parent / "test.npz"
     for precision, given in (("fp32", ()), ("int8", ("--calibration", data)), ("fp16", ())):
         out = tmp_path / precision

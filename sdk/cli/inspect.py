@@ -8,13 +8,17 @@ import typer
 from edgefold.cli.answers import Answer
 from edgefold.cli.hub import go_online
 from edgefold.cli.paths import check_model_folder
-from edgefold.cli.samples import check_optimum, find_architecture, find_kind, has_optimum, input_facts
+from edgefold.cli.samples import check_optimum, find_kind, has_optimum, input_facts
 from edgefold.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 HUB = "hub:"
+OF_ONES_OWN = ("tensors", "images")
+"""Kinds of a module that no configuration describes, and whose folder tells its inputs."""
+NAMELESS = ("channels", "units", "linear")
+"""Families whose names do not say where in a model they are."""
 Task = Literal[
     "auto",
     "text-classification",
@@ -56,6 +60,7 @@ def inspect_model(
             "macs": d.macs // rows,
             "allowed": d.allowed,
             "reason": d.reason,
+            "along": list(dict.fromkeys(member.parameter for member in d.members)),
         }
         for d in graph
     ]
@@ -79,7 +84,7 @@ def _open(source: Path | str, task: str | None, sequence: int) -> tuple["nn.Modu
     """
     from edgefold.cli.models import made_up_inputs, makes_up, open_architecture
 
-    if isinstance(source, Path) and find_kind(source) in ("tensors", "images") and not find_architecture(source):
+    if isinstance(source, Path) and not (source / "config.json").is_file() and find_kind(source) in OF_ONES_OWN:
         return open_architecture(source), _own_inputs(source)
     module = open_architecture(source, task)
     if makes_up(module) and not (isinstance(source, Path) and find_kind(source) == "made-up" and has_optimum()):
@@ -118,7 +123,12 @@ def _resolve_source(model: str) -> Path | str:
 def _texts(document: dict[str, Any], dimensions: list[dict[str, Any]]) -> tuple[object, ...]:
     from edgefold.cli.tables import make_table
 
-    columns = ("dimension", "number", "kind", "size", "parameters", "MACs", "may be done")
+    columns = ["dimension", "number", "kind", "size", "parameters", "MACs", "may be done"]
+    rows = group_rows(dimensions)
+    places = group_places(dimensions)
+    if sum(map(bool, places)) > 1:
+        columns.append("first along")
+        rows = [(*row, place) for row, place in zip(rows, places, strict=True)]
     sizes = ", ".join(
         " ".join([name, " x ".join(map(str, shape))]).strip() for name, shape in document["inputs"].items()
     )
@@ -127,17 +137,35 @@ def _texts(document: dict[str, Any], dimensions: list[dict[str, Any]]) -> tuple[
         f"for one row of {sizes}. Parameters and MACs are those of one dimension of a row; a "
         "weight counts for each dimension it runs along."
     )
-    return make_table(f"Dimensions of {document['model']}", columns, group_rows(dimensions)), summary
+    return make_table(f"Dimensions of {document['model']}", columns, rows), summary
 
 
 def group_rows(dimensions: list[dict[str, Any]]) -> list[tuple[object, ...]]:
     """One row for all dimensions of a family (ffn.0, ffn.1, ...) that differ in nothing but the name."""
-    rows: dict[tuple[object, ...], list[str]] = {}
+    return [(_together([d["name"] for d in alike]), len(alike), *facts) for facts, alike in _groups(dimensions)]
+
+
+def group_places(dimensions: list[dict[str, Any]]) -> list[str]:
+    """For each of these rows whose names do not tell it the modules that its dimensions run along first."""
+    return [
+        " … ".join(dict.fromkeys((_module(alike[0]), _module(alike[-1]))))
+        if alike[0]["name"].split(".")[0] in NAMELESS and all(d["along"] for d in alike)
+        else ""
+        for _, alike in _groups(dimensions)
+    ]
+
+
+def _groups(dimensions: list[dict[str, Any]]) -> list[tuple[tuple[object, ...], list[dict[str, Any]]]]:
+    rows: dict[tuple[object, ...], list[dict[str, Any]]] = {}
     for d in dimensions:
-        family = d["name"].split(".")[0]
         facts = (d["kind"], d["size"], d["parameters"], d["macs"], d["reason"] or d["allowed"])
-        rows.setdefault((family, *facts), []).append(d["name"])
-    return [(_together(names), len(names), *facts) for (_, *facts), names in rows.items()]
+        rows.setdefault((d["name"].split(".")[0], *facts), []).append(d)
+    return [(key[1:], alike) for key, alike in rows.items()]
+
+
+def _module(dimension: dict[str, Any]) -> str:
+    parameter: str = dimension["along"][0]
+    return parameter.rpartition(".")[0] or parameter
 
 
 def _together(names: list[str]) -> str:

@@ -17,6 +17,7 @@ from edgefold.errors import InputError
 from edgefold.graphs.modal_graphs import ModalGraph
 from edgefold.graphs.targets import find_target, target_name
 from edgefold.graphs.values import decode_value, encode_value
+from edgefold.tracing.quiet_tracing import quiet
 
 DROPPED = ("aten._assert_tensor_metadata.default",)
 """Checks of the trace itself, that hold by construction."""
@@ -35,7 +36,7 @@ def trace_plain(plain: nn.Module, inputs: Mapping[str, Tensor]) -> GraphModule:
     examples = {name: value.detach().cpu() for name, value in inputs.items()}
     dynamic = {name: dict.fromkeys(range(min(value.dim(), 2)), Dim.AUTO) for name, value in examples.items()}
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings(), quiet():
             warnings.simplefilter("ignore")
             program = export(model, (), examples, dynamic_shapes=dynamic, strict=False)
             graph: GraphModule = program.module(check_guards=False)
