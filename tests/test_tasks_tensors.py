@@ -133,7 +133,7 @@ def test_numbers_are_told_by_their_share_of_the_variance(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_search_takes_them(classifier_job: Path, tmp_path: Path) -> None:
-    given = ("--budget", "flops=7K", "--keep", 0.2, "--trials", 1, "--full-trials", 1, "--json")
+    given = ("--budget", "flops=7K", "--keep", 0.2, "--trials", 1, "--full-trials", 1, "--measured", 5, "--json")
     found = invoke("search", classifier_job, "--out", tmp_path / "search", *given)
     assert found.exit_code == 0, found.stderr
 
