@@ -28,13 +28,14 @@ class OutputAgreement(BaseModel):
     cosine: float
     """Of all values of all batches, as one vector."""
     argmax_agreement: float
-    """Share of vectors along the last axis whose largest value stands at the same place."""
+    """Share of vectors along the last axis whose largest value stands at the same place; along the second of maps that
+    are called logits or output, (rows, classes, height, width)."""
     largest: float = 0.0
     """Largest absolute value of the reference."""
     missed: float = 0.0
     """Sum of squared differences over that of the reference's about its mean, of all values of all batches."""
     width: int = 1
-    """Size of the last axis: of one value there is no choice whose argmax could tell anything."""
+    """Size of that axis: of one value there is no choice whose argmax could tell anything."""
     divergence: float | None = None
     """Of outputs called logits: mean KL(reference ‖ this one) of the softmax along the last axis, in nats.
 

@@ -221,3 +221,13 @@ def test_the_command_refuses_what_is_no_budget(job: Path, tmp_path: Path) -> Non
     assert refused.exit_code == 2
     assert "latency=5ms" in refused.stderr
     assert not (tmp_path / "search").exists()
+
+
+@pytest.mark.parametrize("budget", ["size=1GB", "flops=1T", "latency=1s", "speedup=0.9x"])
+def test_a_budget_that_the_teacher_meets_is_refused(budget: str, shallow_job: Path, tmp_path: Path) -> None:
+    recipe, target = load_recipe(shallow_job / "recipe.yaml"), clock_for(load_recipe(shallow_job / "recipe.yaml"))
+    goal = replace(HALF, budget=parse_budget(budget))
+    with pytest.raises(InputError, match=r"The teacher meets .* as it is: it uses"):
+        search(recipe, goal, target, tmp_path / "search", effort=EFFORT)
+    assert isinstance(target.measure, Clock)
+    assert bool(target.measure.measured) == goal.budget.is_timed  # else it is known before anything is done

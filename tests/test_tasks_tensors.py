@@ -128,6 +128,7 @@ def test_numbers_are_told_by_their_share_of_the_variance(tmp_path: Path) -> None
     assert result.metrics["teacher_test_r2"] == pytest.approx(1)
     assert result.metrics["test_r2"] > result.metrics["untrained_r2"] - 0.2
     assert result.metrics["test_mean_squared_error"] > 0
+    assert result.curve[-1].step == 3 * (65 // 8)  # the last row of 65 would be a batch of its own
     assert json.loads((tmp_path / "student" / "edgefold.json").read_text())["lineage"]["task"] == "tensor-regression"
 
 
@@ -194,6 +195,17 @@ def test_facts_of_inputs_tell_ranges_and_no_values() -> None:
     assert made["b"].min() == 3
     assert made["b"].max() == 7
     torch.testing.assert_close(made["a"], torch.full((50, 4), 2.5))
+
+
+@pytest.mark.parametrize(
+    "change", [{"dtype": "load"}, {"shape": [-3]}, {"shape": "x"}, {"high": "many"}, {"name": None}]
+)
+def test_facts_that_are_none_are_refused(change: dict[str, Any]) -> None:
+    facts = {"name": "b", "dtype": "int64", "shape": [2], "low": 3, "high": 7, **change}
+    if change == {"name": None}:
+        del facts["name"]
+    with pytest.raises(InputError, match="malformed"):
+        make_up_inputs([facts])
 
 
 @pytest.mark.parametrize(

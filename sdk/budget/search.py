@@ -139,9 +139,12 @@ class _Search:
             if getattr(self.recipe, key):
                 raise InputError(f"A search chooses the sizes itself and trains in one stage; leave `{key}` out.")
         self._claim_folder()
+        if not self.goal.budget.is_timed:
+            self._refuse_what_is_met(self.blanks.build(Plan([])).cost)
         depths = self._explore()
         table = self._measure(depths)
-        self._refuse_what_is_met(table)
+        if self.goal.budget.is_timed:
+            self._refuse_what_is_met(table.entry(Plan([])).cost, table.teacher_seconds)
         selection = self._choose(depths, table)
         chosen, table, model = selection.candidates, selection.table, selection.model
         limit = self.goal.budget.limit(table.teacher_seconds)
@@ -207,10 +210,10 @@ class _Search:
             )
         return self._measured(plans)
 
-    def _refuse_what_is_met(self, table: LatencyTable) -> None:
-        budget, teacher = self.goal.budget, table.entry(Plan([]))
-        spent = budget.spent(teacher.cost, table.teacher_seconds, self.goal.precision)
-        if spent <= (limit := budget.limit(table.teacher_seconds)):
+    def _refuse_what_is_met(self, teacher: Cost, seconds: float = 0.0) -> None:
+        budget = self.goal.budget
+        spent = budget.spent(teacher, seconds, self.goal.precision)
+        if spent <= (limit := budget.limit(seconds)):
             raise InputError(
                 f"The teacher meets {budget} as it is: it uses {spent / limit:.0%} of it. Give a budget that it misses."
             )

@@ -17,8 +17,7 @@ from edgefold.cli.ranges import read_ranges
 from edgefold.cli.samples import (
     check_made_up,
     check_samples,
-    find_kind,
-    find_text_kind,
+    find_sample_kind,
     generates_text,
     input_facts,
     read_samples,
@@ -159,11 +158,7 @@ def export_model(
     check_output_folder(out, overwrite, [student, *([calibration] if calibration else [])])
     wanted: Target = target or ("tensorrt" if kind == "tensorrt" else THIS_MACHINE)
     is_text = generates_text(student)
-    reads = find_kind(student)
-    if reads == "texts":
-        reads = find_text_kind(student, text_pair, calibration)
-    elif text_pair:
-        raise InputError("--text-pair is of classifiers of two texts; this model reads other things.")
+    reads = find_sample_kind(student, text_pair, calibration)
     if reads == "made-up":
         check_made_up(student, calibration, quantization)
     is_made_up = reads == "made-up" or (reads == "tensors" and not calibration)

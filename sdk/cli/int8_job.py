@@ -15,12 +15,12 @@ from torch import Tensor
 
 from edgefold.artifacts import Artifact
 from edgefold.cli.candidates import Candidate, choose_fastest
-from edgefold.cli.samples import CLASSIFIED, VALUED
 from edgefold.errors import GateError, InputError
 from edgefold.exporters import measure_sensitivity, most_sensitive, quantize_onnx
 from edgefold.exporters.parity import open_graph
 from edgefold.exporters.sensitivity import LayerSensitivity
 from edgefold.exporters.targets import find_target
+from edgefold.recipes.stages import VALUED
 from edgefold.runtimes import benchmark_together, open_session, verify_outputs
 from edgefold.runtimes.sessions import USUAL, usual_runtime
 from edgefold.runtimes.verification import OutputAgreement, Run
@@ -28,6 +28,8 @@ from edgefold.runtimes.verification import OutputAgreement, Run
 Batch = dict[str, Tensor]
 LEAST = {"same argmax": 0.95, "variance kept": 0.96}
 """Of what an int8 artifact keeps of fp32's outputs."""
+CLASSIFIED = ("text-classification", "image-classification", "tensor-classification", "recommendation")
+"""Tasks, as a student's lineage names them, whose outputs decide by the largest, however they are called."""
 FP32 = "fp32"
 SECONDS = 0.5
 """For which each candidate is timed."""

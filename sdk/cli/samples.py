@@ -30,9 +30,6 @@ PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
 EXAMPLE_TEXTS = ("A short example.", "Another example, which is a little longer than the first one.")
 """Of different lengths, so that no size of theirs is taken for a constant."""
-VALUED = ("text-regression", "tensor-regression")
-CLASSIFIED = ("text-classification", "image-classification", "tensor-classification", "recommendation")
-"""Tasks, as a student's lineage names them, whose outputs are numbers, or decide by their largest."""
 CLASSIFIER = "ForSequenceClassification"
 """End of the names of architectures that read a text, or two."""
 EXAMPLE_QUESTIONS = tuple((f"What is example {number}?", text) for number, text in enumerate(EXAMPLE_TEXTS))
@@ -60,17 +57,28 @@ def find_kind(folder: Path) -> Kind:
     return "texts" if architecture.endswith(OF_TEXTS) and has_text and of_texts_alone else "made-up"
 
 
-def find_text_kind(folder: Path, text_pair: str | None, calibration: Path | None) -> Kind:
-    """Whether a model of texts reads them one by one or two at a time.
+def find_sample_kind(folder: Path, text_pair: str | None, file: Path | None) -> Kind:
+    """As `find_kind`; of a model of texts also whether it reads them one by one or two at a time.
+
+    Args:
+        text_pair: the column of the second texts in `file`, where there are any.
+
+    Raises:
+        InputError: the column does not go with the model, or is not named for a file of pairs.
+    """
+    kind = find_kind(folder)
+    if kind == "texts":
+        return _find_text_kind(folder, text_pair, file)
+    if text_pair:
+        raise InputError(f"--text-pair is of classifiers of two texts; {folder} reads {kind}.")
+    return kind
+
+
+def _find_text_kind(folder: Path, text_pair: str | None, file: Path | None) -> Kind:
+    """One text or two.
 
     A student tells what it was trained on. A checkpoint does not; a classifier may be of either, and is told which
     token is of which text, as its tokenizer has it. Other models of texts read one.
-
-    Args:
-        text_pair: the column of the second texts. calibration: the file that it is in.
-
-    Raises:
-        InputError: the column does not go with the model, or is not named for calibration with pairs.
     """
     trained = _trained_on_pairs(folder)
     is_classifier = find_architecture(folder).endswith(CLASSIFIER)
@@ -78,10 +86,10 @@ def find_text_kind(folder: Path, text_pair: str | None, calibration: Path | None
         raise InputError(f"--text-pair is of classifiers of two texts; {folder} holds a {find_architecture(folder)}.")
     if text_pair and trained is False:
         raise InputError(f"The student in {folder} was trained on single texts; leave --text-pair out.")
-    if calibration and trained and not text_pair:
+    if file and trained and not text_pair:
         raise InputError(
             f"The student in {folder} was trained on pairs of texts; name the column of the second ones in "
-            f"{calibration}: --text-pair NAME."
+            f"{file}: --text-pair NAME."
         )
     return "pairs" if is_classifier and trained is not False else "texts"
 

@@ -9,8 +9,7 @@ from edgefold.artifacts import artifact_folder
 from edgefold.cli.answers import Answer
 from edgefold.cli.devices import check_device
 from edgefold.cli.paths import check_artifact, check_model_folder, is_packed
-from edgefold.cli.samples import check_samples, find_kind, find_text_kind, input_facts, read_samples
-from edgefold.errors import InputError
+from edgefold.cli.samples import check_samples, find_sample_kind, input_facts, read_samples
 
 
 def verify_artifact(
@@ -54,11 +53,7 @@ def verify_artifact(
     (check_artifact if is_artifact else check_model_folder)(against, "reference")
     check_device(device)
     folder = artifact_folder(artifact)
-    kind = find_kind(folder)
-    if kind == "texts":
-        kind = find_text_kind(folder, text_pair, data)
-    elif text_pair:
-        raise InputError("--text-pair is of classifiers of two texts; this artifact reads other things.")
+    kind = find_sample_kind(folder, text_pair, data)
     if data:
         check_samples(data, "data file", kind)
     names = [each["name"] for each in input_facts(folder)]

@@ -13,9 +13,10 @@ from edgefold.artifacts import Artifact, load_artifact
 from edgefold.cli.answers import Answer
 from edgefold.cli.generation_runs import open_run, unpadded, with_targets
 from edgefold.cli.paths import is_packed
-from edgefold.cli.samples import VALUED, Kind
+from edgefold.cli.samples import Kind
 from edgefold.cli.tables import make_table
 from edgefold.exporters.precisions import MOST_DIVERGENCE
+from edgefold.recipes.stages import VALUED
 from edgefold.runtimes import example_inputs, verify_outputs
 from edgefold.runtimes.sessions import usual_runtime
 from edgefold.runtimes.verification import OutputAgreement, Run
@@ -61,8 +62,7 @@ GATES = {
     **{name: Gate(None, 0.0, divergence=most) for name, most in MOST_DIVERGENCE.items()},
 }
 """By precision. int8 moves every value a little, so what counts is how often it decides otherwise, or how much of the
-variance of numbers it misses; of weights in few
-bits, how far the distribution of the next token moves."""
+variance of numbers it misses; of weights in few bits, how far the distribution of the next token moves."""
 
 
 def compare(

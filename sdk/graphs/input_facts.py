@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgefold.errors import InputError
+
 ROWS = 2
 """Of what is made up; a single one would be taken for a constant."""
 
@@ -20,9 +22,19 @@ def describe_inputs(inputs: Mapping[str, Tensor]) -> list[dict[str, Any]]:
 
 
 def make_up_inputs(facts: Sequence[Mapping[str, Any]], rows: int = ROWS) -> dict[str, Tensor]:
-    """Tensors of these types, shapes and ranges, the same every time."""
+    """Tensors of these types, shapes and ranges, the same every time.
+
+    Raises:
+        InputError: the facts, which stand in a student's manifest, are malformed.
+    """
     generator = torch.Generator().manual_seed(0)
-    return {each["name"]: _made_up(each, rows, generator) for each in facts}
+    try:
+        return {str(each["name"]): _made_up(each, rows, generator) for each in facts}
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise InputError(
+            f"What the student's manifest tells of its inputs is malformed ({error!r}); restore the folder or save the "
+            "module again."
+        ) from None
 
 
 def _span(value: Tensor) -> dict[str, Any]:
@@ -34,6 +46,8 @@ def _span(value: Tensor) -> dict[str, Any]:
 
 def _made_up(each: Mapping[str, Any], rows: int, generator: torch.Generator) -> Tensor:
     shape, dtype = (rows, *each["shape"]), getattr(torch, each["dtype"])
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"{each['dtype']} is no type of elements")
     if "low" in each:
         return torch.randint(each["low"], each["high"] + 1, shape, generator=generator).to(dtype)
     made: Tensor = each["mean"] + each["deviation"] * torch.randn(shape, generator=generator)

@@ -28,7 +28,8 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Pearson's; None where one of them never varies."""
-    centred = [[value - sum(each) / len(each) for value in each] for each in (first, second) if len(each)]
+    means = [sum(each) / len(each) for each in (first, second) if len(each)]
+    centred = [[value - mean for value in each] for each, mean in zip((first, second), means, strict=False)]
     norms = [sum(value * value for value in each) ** 0.5 for each in centred]
     if len(centred) < 2 or not all(norms):
         return None
