@@ -20,10 +20,12 @@ from edgefold.plans import DropLayers, Plan
 TEACHER_SECONDS = 1e-3
 
 
+SMALL, WIDE = (6, 96, 64, 96, 64, 3), (6, 384, 256, 384, 256, 3)
+
+
 @cache
-def scene() -> tuple[nn.Module, dict[str, torch.Tensor], tuple[Depth, ...]]:
+def scene(widths: tuple[int, ...] = SMALL) -> tuple[nn.Module, dict[str, torch.Tensor], tuple[Depth, ...]]:
     torch.manual_seed(0)
-    widths = (6, 96, 64, 96, 64, 3)
     layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
     module = nn.Sequential(*layers[:-1]).eval()
     inputs = {"input": torch.randn(8, 6)}
@@ -33,8 +35,9 @@ def scene() -> tuple[nn.Module, dict[str, torch.Tensor], tuple[Depth, ...]]:
 class Device:
     """Its passes take as long as there are weights, times an `overhead` that no sum of costs knows of."""
 
-    def __init__(self, overhead: Callable[[float], float]) -> None:
-        module, inputs, depths = scene()
+    def __init__(self, overhead: Callable[[float], float], widths: tuple[int, ...] = SMALL) -> None:
+        module, inputs, depths = scene(widths)
+        self.depths = depths
         self.students, self.overhead, self.rounds = BlankStudents(module, inputs), overhead, list[int]()
         self.whole = sum(parameter.numel() for parameter in module.parameters())
         drawn = distinct((to_plan(depths[0].choices, sizes) for sizes in random_sizes(depths[0].choices, 0)), 10)
@@ -59,7 +62,7 @@ class Device:
 
     def choose(self, speedup: float, count: int = 3) -> Selection:
         table = LatencyTable(key={}, entries=list(self.entries))
-        return choose_measured(scene()[2], table, self.measure, lambda seconds: seconds / speedup, count)
+        return choose_measured(self.depths, table, self.measure, lambda seconds: seconds / speedup, count)
 
 
 @pytest.mark.parametrize(
@@ -110,3 +113,11 @@ def test_below_the_smallest_there_is_nothing() -> None:
 def test_a_plan_that_was_not_measured_has_no_timing() -> None:
     found = Device(lambda share: 1.0).choose(4.0)
     assert found.timing(replace(found.candidates[0], plan=Plan([DropLayers(keep=(0,))]))) is None
+
+
+@pytest.mark.parametrize("speedup", [7.0, 14.0])
+def test_the_even_plan_uses_the_budget_too(speedup: float) -> None:
+    """An equal share of everything is a rival only where it may be as slow as the others."""
+    device = Device(lambda share: 0.3 + 0.7 * share**0.5, WIDE)
+    *_, even = device.choose(speedup).candidates
+    assert 0.95 <= device.seconds(even.plan) * speedup / TEACHER_SECONDS <= 1

@@ -17,6 +17,8 @@ from edgefold.plans import Plan
 ROUNDS = 4
 AIM = 0.98
 """Of the budget: two measurements of one student differ by a percent or two."""
+MOST_OFF = 1.5
+"""Of a prediction that is corrected by what was measured: one measurement may be disturbed."""
 WIDTH = 0.93
 """Of the budget; a candidate that uses less could be larger."""
 MeasurePlans = Callable[[Sequence[Plan], int], LatencyTable]
@@ -66,13 +68,16 @@ def choose_measured(
         limit_of: the seconds that are allowed, by those of the teacher.
         batch: rows of a pass.
     """
-    share = share_of_even = AIM
     found: dict[str, _Measured] = {}
+    others: list[Candidate] = []
+    even: Candidate | None = None
     for number in range(1, ROUNDS + 1):
         limit = limit_of(table.teacher_seconds)
         model = table.fit(limit)
-        even = even_candidate(depths[0], model.predict, limit * share_of_even, batch) if count > 1 else None
-        proposed = propose(depths, model.predict, limit * share, batch)
+        aim_of_even = _aim(table, model, [] if even is None else [even]) * limit
+        aim = _aim(table, model, others) * limit
+        even = even_candidate(depths[0], model.predict, aim_of_even, batch) if count > 1 else None
+        proposed = propose(depths, model.predict, aim, batch)
         others = varied(
             [each for each in proposed if even is None or each.plan.to_dicts() != even.plan.to_dicts()],
             count - (even is not None),
@@ -81,22 +86,19 @@ def choose_measured(
         if not tried:
             break
         table = measure([each.plan for each in tried], number)
-        used = {str(each.plan): table.seconds(table.entry(each.plan)) / limit for each in tried}
         is_new = any(str(each.plan) not in found for each in tried)
         for each in tried:
-            found[str(each.plan)] = _Measured(each, used[str(each.plan)], each is even)
-        if not is_new or all(WIDTH <= part <= 1 for part in used.values()):
+            used = table.seconds(table.entry(each.plan)) / limit
+            found[str(each.plan)] = _Measured(each, used, each is even)
+        if not is_new or all(WIDTH <= found[str(each.plan)].used <= 1 for each in tried):
             break
-        if others:
-            share *= _step(max(used[str(each.plan)] for each in others))
-        if even is not None:
-            share_of_even *= _step(used[str(even.plan)])
     return Selection(_best(list(found.values()), count), table, table.fit(limit_of(table.teacher_seconds)))
 
 
-def _step(used: float) -> float:
-    """By what the share of the budget that is aimed at changes; in bounds, as one measurement may be disturbed."""
-    return min(max(AIM / used, 0.7), 1.2)
+def _aim(table: LatencyTable, model: LatencyModel, last: Sequence[Candidate]) -> float:
+    """The share of the budget that the next ones are to use by a model which is off for the last ones as it is now."""
+    off = [table.seconds(table.entry(each.plan)) / model.predict(each.cost) for each in last]
+    return AIM / min(max(off, default=1.0), MOST_OFF)
 
 
 def _best(found: Sequence[_Measured], count: int) -> list[Candidate]:

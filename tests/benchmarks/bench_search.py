@@ -5,7 +5,7 @@
 DEMOS and EPOCHS as for bench_recipes.py; each folder's number is the seed, counted from FIRST_SEED (0). The searched
 and the random arm each train four plans for a third of the epochs and the two best of these whole; the uniform one,
 every dimension at the same share, which is the last of the searched arm's four too, is trained whole once. All plans
-are chosen with the same latency model to just meet the budget.
+were measured to just meet the budget before they are trained.
 """
 
 import os
@@ -13,6 +13,7 @@ import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,8 @@ from edgefold.budget.blank_students import BlankStudents
 from edgefold.budget.candidates import Candidate, Depth, explore_depths
 from edgefold.budget.choices import distinct, random_sizes, to_plan
 from edgefold.budget.costs import CostCounter
-from edgefold.budget.even_candidates import choose
-from edgefold.budget.latency_models import LatencyModel
 from edgefold.budget.latency_tables import LatencyTable, measure_plans
+from edgefold.budget.measured_candidates import ROUNDS, Selection, choose_measured
 from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget
 from edgefold.budget.search_inputs import SearchInputs, read_inputs
 from edgefold.checkpoints import load_student
@@ -65,10 +65,21 @@ class Bench:
         self.measure = OnnxRuntimeTarget(given.teacher, folder, "fp32", batch=1, sequence=128, threads=1)
         drawn = (distinct((to_plan(d.choices, s, d.steps) for s in random_sizes(d.choices, 0)), 4) for d in self.depths)
         self.blanks = BlankStudents(given.teacher, given.inputs, graph=given.graph)
-        plans = [Plan([]), *(plan for group in drawn for plan in group)]
-        self.table: LatencyTable = measure_plans(self.blanks, plans, self.measure, key={})
-        self.model: LatencyModel = self.table.fit()
-        self.limit = self.table.teacher_seconds / SPEEDUP
+        self.plans = [Plan([]), *(plan for group in drawn for plan in group)]
+        self.path = folder / "latency_table.json"
+
+    def measured(self, plans: Sequence[Plan], number: int = 0) -> LatencyTable:
+        return measure_plans(self.blanks, plans, self.measure, key={}, path=self.path, number=number)
+
+    @cached_property
+    def selection(self) -> Selection:
+        """As a search makes it."""
+        return choose_measured(self.depths, self.measured(self.plans), self.measured, lambda s: s / SPEEDUP, SHORT)
+
+    def used(self, plan: Plan) -> float:
+        """Of the budget, measured."""
+        timing = self.measured([plan], ROUNDS + 1).entry(plan).timing
+        return SPEEDUP * timing.seconds / timing.teacher_seconds
 
     def train(self, plan: Plan, epochs: int, name: str) -> Trained:
         content = self.recipe.model_dump(mode="json", exclude_none=True)
@@ -95,15 +106,17 @@ class Bench:
 def random_candidates(bench: Bench, seed: int) -> Iterator[Candidate]:
     """Plans of any depth that spend nearly all of the budget."""
     source = random.Random(seed)
+    model, limit = bench.selection.model, bench.selection.table.teacher_seconds / SPEEDUP
     counters = [CostCounter(depth.graph) for depth in bench.depths]
     drawn = [random_sizes(depth.choices, seed) for depth in bench.depths]
     while True:
         place = source.randrange(len(bench.depths))
         depth, sizes = bench.depths[place], next(drawn[place])
         cost = counters[place].count(sizes)
-        if NEAR * bench.limit <= bench.model.predict(cost) <= bench.limit:
+        plan = to_plan(depth.choices, sizes, depth.steps)
+        if NEAR * limit <= model.predict(cost) <= limit / NEAR and NEAR <= bench.used(plan) <= 1:
             lost = depth.lost + sum(depth.damage[name][size] for name, size in sizes.items())
-            yield Candidate(to_plan(depth.choices, sizes, depth.steps), lost, cost)
+            yield Candidate(plan, lost, cost)
 
 
 def said(plan: Plan) -> str:
@@ -113,11 +126,12 @@ def said(plan: Plan) -> str:
 
 def compare(folder: Path, seed: int, out: Path) -> dict[str, Trained]:
     bench = Bench(Demo(folder).recipe(FOLDER / "reviews.yaml", seed), out)
-    proposed = choose(bench.depths, bench.model.predict, bench.limit, SHORT)
+    proposed = bench.selection.candidates
+    print(f"seed {seed}, of the budget: {[round(bench.used(each.plan), 3) for each in proposed]}", flush=True)
     found = {"searched": bench.contest("searched", proposed)}
     found["uniform"] = bench.train(proposed[-1].plan, bench.recipe.training.epochs, "uniform")
     found["random"] = bench.contest("random", list(islice(random_candidates(bench, seed), SHORT)))
-    off = f"latency model off by {bench.model.median_error:.1%}"
+    off = f"latency model off by {bench.selection.model.median_error:.1%}"
     print(f"\nseed {seed}, {SPEEDUP:g} x the teacher's speed in fp32; {off}")
     print("| arm | x | of the teacher, test | validation | parameters (M) | plan |\n|---|---|---|---|---|---|")
     for name, each in found.items():
