@@ -2,7 +2,7 @@
 
 import operator
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -147,6 +147,7 @@ def trace(model: nn.Module, inputs: Mapping[str, Tensor]) -> DimensionGraph:
             _visit_parameter(tracer, node, names, seen)
         else:
             _visit(tracer, node)
+    _fix_unread(tracer, unread)
     return _make_dimensions(module, tracer)
 
 
@@ -215,6 +216,25 @@ def _visit_parameter(tracer: AxisTracer, node: Node, names: Mapping[int, str], s
     )
     tracer.parameters[node] = names.get(id(value), str(node.target))
     tracer.static.add(node)
+
+
+def _fix_unread(tracer: AxisTracer, unread: Collection[Node]) -> None:
+    """What runs along unread values alone stays as it is: no calibration says anything of it."""
+    spaces = tracer.spaces
+    spaces.only_sizes = False
+
+    def atoms(axes: Iterable[Axis]) -> set[int]:
+        return {atom for axis in axes for atom in spaces.atoms(axis)}
+
+    read: set[int] = set()
+    for node, axes in tracer.axes.items():
+        if node not in unread and not (node.op == "get_attr" and all(user in unread for user in node.users)):
+            read |= atoms(axes)
+    for outputs in (tracer.tuples[node] for node in tracer.tuples.keys() - unread):
+        read |= set().union(*map(atoms, outputs))
+    for node in tracer.parameters:
+        for atom in atoms(tracer.axes[node]) - read:
+            spaces.mark_fixed((atom,), "no output depends on it")
 
 
 def bound_outputs(node: Node) -> list[Node]:

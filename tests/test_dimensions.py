@@ -10,6 +10,8 @@ from transformers import BertConfig, BertForMaskedLM
 
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
+from edgefold.plans import Plan, Select
+from edgefold.student_building import build_student
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -262,3 +264,51 @@ def test_a_head_of_one_output_is_named_as_one_of_two(
         names = [dimension.name for dimension in trace(model, text_batch())]
         assert [name for name in names if name.startswith("ffn")] == ["ffn.0", "ffn.1"]
         assert "units.0" in names
+
+
+class Sloped(nn.Module):
+    """As many channels as columns, so that a slope for each channel could be taken for one for each column."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.slope, self.second = nn.Conv2d(3, 8, 1), nn.PReLU(8), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.slope(self.first(x)))
+
+
+def test_the_slopes_of_prelu_run_along_the_channels() -> None:
+    graph = trace(Sloped(), {"x": torch.randn(2, 3, 8, 8)})
+    (channels,) = (each for each in graph if each.kind == "permutation")
+    assert {member.parameter for member in channels.members} == {
+        "first.weight",
+        "first.bias",
+        "slope.weight",
+        "second.weight",
+    }
+
+
+class HalfRead(nn.Module):
+    """Computes something of which nothing comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(5, 8), nn.Linear(8, 2)
+        self.unread, self.norm = nn.Linear(8, 6), nn.BatchNorm1d(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.up(x))
+        self.norm(self.unread(h))
+        return self.down(h)
+
+
+def test_what_no_output_depends_on_is_no_dimension_to_choose() -> None:
+    model, inputs = HalfRead().eval(), {"x": torch.randn(4, 5)}
+    graph = trace(model, inputs)
+    (free,) = (each for each in graph if each.kind != "fixed")
+    assert {"up.weight", "down.weight", "unread.weight"} <= {member.parameter for member in free.members}
+    (unread,) = (each for each in graph if any(member.parameter == "norm.weight" for member in each.members))
+    assert unread.reason == "no output depends on it"
+    student = build_student(model, Plan([Select(free.name, 4)]), inputs, [inputs])
+    assert all(bool(torch.isfinite(each).all()) for each in student.state_dict().values())
+    assert student(**inputs).shape == (4, 2)

@@ -137,3 +137,25 @@ def test_attributes_that_forward_does_not_read_are_not_traced_again(monkeypatch:
     resized = resize_module(model, graph, inputs, sizes)
     assert [block.out_channels for block in list(resized.module)[:-1]] == [width // 2 for width in widths[1:]]  # type: ignore[arg-type]
     assert len(traces) == 1
+
+
+def test_a_factor_that_becomes_one_leaves_the_sum_beside_it() -> None:
+    """(a + b) x 2 channels of a depthwise convolution, joined with a + b: at one channel each a sum of sums."""
+
+    class Multiplied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 4, 1)
+            self.each, self.last = nn.Conv2d(10, 20, 3, padding=1, groups=10), nn.Conv2d(30, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            both = torch.relu(torch.cat([self.a(x), self.b(x)], 1))
+            return self.last(torch.cat([both, torch.relu(self.each(both))], 1))
+
+    torch.manual_seed(0)
+    model, inputs = Multiplied().eval(), {"x": torch.randn(2, 3, 5, 5)}
+    graph = trace(model, inputs)
+    (multiple,) = (each for each in graph if each.kind == "permutation" and each.size == 2)
+    resized = resize_module(model, graph, inputs, {multiple.name: 1})
+    assert resized.module.get_parameter("each.weight").shape == (10, 1, 3, 3)
+    assert resized.module(**inputs).shape == (2, 2, 5, 5)

@@ -9,6 +9,7 @@ from edgefold.dimensions import DimensionGraph, trace
 from edgefold.errors import InputError
 from edgefold.resizing.layouts import (
     AxisLayout,
+    Factor,
     Layout,
     axis_names,
     axis_size,
@@ -16,6 +17,7 @@ from edgefold.resizing.layouts import (
     resized_layout,
     resized_shape,
 )
+from edgefold.tracing.unread_operators import unread_values
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -35,15 +37,43 @@ def agreeing_trace(
         return None
     found = {name: _size_tree(layout) for name, layout in traced.layouts.items()}
     predicted = {name: _size_tree(resized_layout(layout, sizes)) for name, layout in graph.layouts.items()}
-    return traced if found == predicted else None
+    differing = {name for name in found.keys() | predicted.keys() if found.get(name) != predicted.get(name)}
+    return traced if differing <= _unread(graph) - found.keys() else None
+
+
+def _unread(graph: DimensionGraph) -> set[str]:
+    """The parameters that no output depends on: where the graph stands in for the module they are not met again."""
+    nodes = graph.module.graph.nodes
+    unread = unread_values(graph.module.graph)
+    return graph.layouts.keys() - {
+        str(node.target) for node in nodes if node.op == "get_attr" and not all(user in unread for user in node.users)
+    }
 
 
 def _size_tree(layout: Sequence[AxisLayout]) -> list[Any]:
-    """The sizes of all factors, and of the parts of sums, without those of size 1."""
+    """The sizes of all factors, and of the parts of sums, without those of size 1.
+
+    A sum within a sum, which is left where a factor beside it has become 1, is written out.
+    """
     return [
-        [[_size_tree(factor.parts), factor.size] if factor.parts else factor.size for factor in axis if factor.size > 1]
+        [[_size_tree(_summands(factor)), factor.size] if factor.parts else factor.size for factor in _factors(axis)]
         for axis in layout
     ]
+
+
+def _factors(axis: AxisLayout) -> list[Factor]:
+    return [factor for factor in axis if factor.size > 1]
+
+
+def _summands(factor: Factor) -> list[AxisLayout]:
+    found: list[AxisLayout] = []
+    for part in factor.parts:
+        match _factors(part):
+            case [alone] if alone.parts:
+                found += _summands(alone)
+            case _:
+                found.append(part)
+    return found
 
 
 def replacements(graph: DimensionGraph, changed: Mapping[str, int], within: str = "") -> dict[int, list[int]]:

@@ -17,6 +17,15 @@ def pointwise(tracer: AxisTracer, node: Node) -> Axes:
     return result
 
 
+def prelu(tracer: AxisTracer, node: Node) -> Axes:
+    """A slope for each channel, which is axis 1 wherever the last one is, or one for all."""
+    x, slope = list(tracer.of(node.args[0])), tracer.of(node.args[1])
+    if len(x) > 1 and slope and slope[0] != ():
+        tracer.spaces.unify(x[1], slope[0], place(node))
+    _mark(tracer, node, x)
+    return x
+
+
 def add(tracer: AxisTracer, node: Node) -> Axes:
     """x + y is linear; x + 3 is not (it adds the vector of threes), but x + 0, with which a sum() begins, is."""
     if not all(isinstance(arg, Node) for arg in node.args[:2]):
