@@ -1,13 +1,15 @@
 """Which axes of the inputs are dynamic, under shared names, and example inputs of other sizes to check with."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim
 
 from edgefold.errors import InputError
 
+logger = logging.getLogger(__name__)
 DynamicAxes = dict[str, dict[int, str]]
 """Name of an input -> axis -> name of its dynamic dimension."""
 
@@ -54,6 +56,39 @@ def check_dynamic_axes(inputs: Mapping[str, Tensor], axes: DynamicAxes) -> None:
                 )
 
 
+def without_fixed(model: nn.Module, inputs: Mapping[str, Tensor], axes: DynamicAxes) -> DynamicAxes:
+    """The axes but for those whose size the model does not let change, as of a position for each token; a log tells.
+
+    All stay where the model does not run on the inputs as they are, or not with other rows.
+    """
+    if not _runs(model, inputs, axes, {}) or not _runs(model, inputs, axes, {"batch": 1}):
+        return axes
+    found = {label: inputs[name].shape[axis] for name, named in axes.items() for axis, label in named.items()}
+    fixed = {
+        label
+        for label, size in found.items()
+        if label != "batch" and not all(_runs(model, inputs, axes, {label: _least(n)}) for n in (size // 2, size - 1))
+    }
+    for label in sorted(fixed):
+        logger.warning(
+            "The model runs at no other size of %s than %d; what is exported has that one alone.", label, found[label]
+        )
+    return {name: {axis: label for axis, label in named.items() if label not in fixed} for name, named in axes.items()}
+
+
+def _least(size: int) -> int:
+    return max(2, size)
+
+
+def _runs(model: nn.Module, inputs: Mapping[str, Tensor], axes: DynamicAxes, sizes: Mapping[str, int]) -> bool:
+    try:
+        with torch.no_grad():
+            model(**{name: _resized(value, axes[name], sizes) for name, value in inputs.items()})
+    except (RuntimeError, IndexError, ValueError):
+        return False
+    return True
+
+
 def shared_dims(axes: DynamicAxes, shortest: int | None = None) -> dict[str, dict[int, Dim]]:
     """For torch.export: one Dim object for each name, so that the inputs keep a common batch and sequence.
 
@@ -77,8 +112,8 @@ def distinct_inputs(inputs: Mapping[str, Tensor], axes: DynamicAxes) -> dict[str
 def ragged_variants(inputs: Mapping[str, Tensor], axes: DynamicAxes) -> list[dict[str, Tensor]]:
     """The inputs at other sizes: one short row; three rows, with padding at the end of the masks."""
     found = {label: inputs[name].shape[axis] for name, named in axes.items() for axis, label in named.items()}
-    short = {**{label: max(2, size // 2) for label, size in found.items()}, "batch": 1}
-    tall = {**{label: max(2, size - 1) for label, size in found.items()}, "batch": 3}
+    short = {**{label: _least(size // 2) for label, size in found.items()}, "batch": 1}
+    tall = {**{label: _least(size - 1) for label, size in found.items()}, "batch": 3}
     variants = [{n: _resized(v, axes[n], sizes) for n, v in inputs.items()} for sizes in (short, tall)]
     for name, value in variants[1].items():
         is_tokens = value.dim() == 2 or "sequence" in axes[name].values()

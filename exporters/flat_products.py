@@ -101,13 +101,13 @@ class _Rows:
             self._shapes[lead] = self._put(node, f"{x.name}_lead", before, (len(lead),), DataType.INT64)
         sizes = (*lead, width)
         if sizes not in self._shapes:
-            tensor = onnx_ir.tensor(np.array([width], np.int64), name=f"{x.name}_{width}")
+            tensor = onnx_ir.tensor(np.array([width], np.int64), name=f"{x.name}_to_{width}")
             last = Value(
                 name=tensor.name, const_value=tensor, shape=onnx_ir.Shape([1]), type=TensorType(DataType.INT64)
             )
             self._graph.register_initializer(last)
             node = onnx_ir.node("Concat", [self._shapes[lead], last], {"axis": 0})
-            self._shapes[sizes] = self._put(node, f"{x.name}_{width}_shape", before, (len(sizes),), DataType.INT64)
+            self._shapes[sizes] = self._put(node, f"{x.name}_to_{width}_shape", before, (len(sizes),), DataType.INT64)
         return self._shapes[sizes]
 
     def _put(

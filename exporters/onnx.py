@@ -23,6 +23,7 @@ from edgefold.exporters.dynamic_shapes import (
     find_dynamic_axes,
     ragged_variants,
     shared_dims,
+    without_fixed,
 )
 from edgefold.exporters.flat_gathers import flatten_mask_gathers
 from edgefold.exporters.fused_attention import ATTENTION_OPSET, fuse_attention
@@ -36,6 +37,7 @@ from edgefold.exporters.parity import check_half, check_parity, largest_error
 from edgefold.exporters.precisions import BITS, check_precision
 from edgefold.exporters.preparation import check_exportable, prepared, zero_shares
 from edgefold.exporters.quantization import Quantization, check_quantization, quantize_model
+from edgefold.exporters.recurrences import RecurrentOperators, gather_weights
 from edgefold.exporters.targets import TORCH_OPSET, choose_opset
 from edgefold.exporters.transposed_weights import store_transposed
 from edgefold.exporters.weight_quantization import quantize_weights
@@ -92,7 +94,8 @@ def export_onnx(
             in int8 for x86 if none is asked for, attention is one operator: faster in ONNX Runtime, which reads it
             from 1.24 on. 20 keeps it apart.
         dynamic_axes: name of each input -> axis -> name of its size, as in `{"audio": {0: "batch", 1: "samples"}}`;
-            else the first axis is "batch", and the second of a matrix of whole numbers "sequence".
+            else the first axis is "batch", and the second of a matrix of whole numbers "sequence", if the model runs
+            at other lengths.
         tolerance: largest difference between ONNX Runtime and torch in fp32, in units of the largest output. If it is
             above 0, four times what torch's own rounding makes of the model is allowed as well.
         half_tolerance: the same of fp16.
@@ -113,8 +116,10 @@ def export_onnx(
     examples = distinct_inputs(inputs, axes)
     with caches_off(model), prepared(model), staged_folder(out, overwrite) as folder:
         path = folder / MODEL_FILE
+        axes = without_fixed(model, examples, axes) if dynamic_axes is None else axes
         graph = _convert(model, examples, axes, max(opset, TORCH_OPSET))
         name_dimensions(graph, axes)
+        gather_weights(graph)
         keep_layer_norms_apart(graph)
         store_transposed(graph)
         flatten_mask_gathers(graph)
@@ -188,7 +193,7 @@ def _convert(model: nn.Module, examples: Batch, axes: DynamicAxes, opset: int) -
     is_longer = False
     for attempts_left in (3, 2, 1, 0):
         try:
-            with torch.no_grad(), warnings.catch_warnings(), quiet():
+            with torch.no_grad(), warnings.catch_warnings(), quiet(), RecurrentOperators():
                 warnings.simplefilter("ignore")
                 return convert(model, examples, shapes, opset)
         except Exception as error:

@@ -1,15 +1,20 @@
 """Which axes are dynamic, and examples of other sizes."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 from edgefold.errors import InputError
+from edgefold.exporters import export_onnx
 from edgefold.exporters.dynamic_shapes import (
     check_dynamic_axes,
     distinct_inputs,
     find_dynamic_axes,
     ragged_variants,
     shared_dims,
+    without_fixed,
 )
 
 TOKENS = {0: "batch", 1: "sequence"}
@@ -98,3 +103,36 @@ def test_axes_of_ones_own_have_other_sizes_in_the_variants() -> None:
 def test_axes_that_do_not_fit_are_refused(axes: dict[str, dict[int, str]], words: str) -> None:
     with pytest.raises(InputError, match=words):
         check_dynamic_axes({"audio": torch.ones(2, 7)}, axes)
+
+
+class Placed(nn.Module):
+    """As many positions as the example has tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.places = nn.Embedding(20, 4), nn.Parameter(torch.randn(1, 6, 4))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return (self.table(ids) + self.places).mean(1)
+
+
+def test_a_length_that_the_model_has_fixed_is_no_dynamic_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    inputs = {"ids": torch.randint(20, (2, 6))}
+    assert without_fixed(Placed(), inputs, find_dynamic_axes(inputs)) == {"ids": {0: "batch"}}
+    assert "no other size of sequence than 6" in caplog.text
+    artifact = export_onnx(Placed().eval(), inputs, tmp_path / "out")
+    assert artifact.inputs[0].shape == ("batch", 6)
+
+
+def test_what_runs_at_other_lengths_keeps_them(caplog: pytest.LogCaptureFixture) -> None:
+    model, inputs = nn.Sequential(nn.Embedding(20, 4)), {"input": torch.randint(20, (2, 6))}
+    axes = find_dynamic_axes(inputs)
+    assert without_fixed(model, inputs, axes) == axes
+    assert not caplog.text
+
+
+def test_where_the_model_does_not_run_at_all_nothing_is_said_of_axes(caplog: pytest.LogCaptureFixture) -> None:
+    inputs = {"ids": torch.randint(20, (2, 9))}
+    axes = find_dynamic_axes(inputs)
+    assert without_fixed(Placed(), inputs, axes) == axes
+    assert not caplog.text

@@ -97,3 +97,13 @@ def test_what_is_no_product_with_a_bias_is_left_alone(change: tuple[str, str]) -
     expected = onnx_ir.to_proto(model)
     assert flatten_products(model) == 0
     assert onnx_ir.to_proto(model) == expected
+
+
+def test_a_width_makes_no_name_that_another_value_has() -> None:
+    """torch calls its values linear, linear_1, ...; the shape of one that is 3 wide is not linear_3."""
+    model, count = flatten(build(("hidden", "x_3"), ("active", "x_4")))
+    assert count == 2
+    names = [name for node in model.graph.node for name in node.output] + [t.name for t in model.graph.initializer]
+    assert len(set(names)) == len(names)
+    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+    np.testing.assert_allclose(run(model, x)[0], run(build(), x)[0], rtol=1e-5)
