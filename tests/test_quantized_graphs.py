@@ -269,7 +269,7 @@ def test_int8_is_not_quantized_again(quantized: Quantized, tmp_path: Path) -> No
 
 def test_a_model_without_weights_to_multiply_by_has_nothing_to_gain(tmp_path: Path) -> None:
     artifact = export_onnx(nn.ReLU(), {"input": torch.randn(2, 4)}, tmp_path / "fp32")
-    with pytest.raises(InputError, match="no MatMul or Gemm with constant weights, so dynamic int8"):
+    with pytest.raises(InputError, match="no MatMul, Gemm or LSTM with constant weights, so dynamic int8"):
         quantize_onnx(artifact, tmp_path / "int8", quantization="dynamic")
     assert [path.name for path in tmp_path.iterdir()] == ["fp32"]
 

@@ -87,3 +87,30 @@ def test_a_projected_lstm_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="ONNX has no LSTM with a projection; leave proj_size out"):
         export_onnx(Projected().eval(), {"x": torch.randn(2, 5, 4)}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+class Tagger(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.rnn = nn.Embedding(30, 32), nn.LSTM(32, 48, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(96, 5)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.rnn(self.table(ids))[0])
+
+
+def test_int8_with_scales_of_run_time_takes_the_weights_of_an_lstm_along(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, inputs = Tagger().eval(), {"ids": ids(4, 9)}
+    paths = []
+    for precision in ("fp32", "int8"):
+        artifact = export_onnx(model, inputs, tmp_path / precision, precision=precision, quantization="dynamic")
+        paths.append(artifact.folder / artifact.model_file)
+    whole, small = (path.stat().st_size for path in paths)
+    assert small < 0.4 * whole
+    assert "DynamicQuantizeLSTM" in {node.op_type for node in onnx.load(paths[1]).graph.node}
+    session = onnxruntime.InferenceSession(paths[1], providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        expected = model(ids(3, 20)).numpy()
+    (found,) = session.run(None, {"ids": ids(3, 20).numpy()})
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
