@@ -67,7 +67,7 @@ def without_fixed(model: nn.Module, inputs: Mapping[str, Tensor], axes: DynamicA
     fixed = {
         label
         for label, size in found.items()
-        if label != "batch" and not all(_runs(model, inputs, axes, {label: _least(n)}) for n in (size // 2, size - 1))
+        if label != "batch" and not any(_runs(model, inputs, axes, {label: n}) for n in {size - 1, size + 1, size // 2})
     }
     for label in sorted(fixed):
         logger.warning(

@@ -136,3 +136,20 @@ def test_where_the_model_does_not_run_at_all_nothing_is_said_of_axes(caplog: pyt
     axes = find_dynamic_axes(inputs)
     assert without_fixed(Placed(), inputs, axes) == axes
     assert not caplog.text
+
+
+def test_a_length_that_has_a_least_one_stays_dynamic() -> None:
+    model = nn.Sequential(nn.Embedding(20, 8), nn.Conv1d(6, 6, 5))  # of eight numbers for each of six tokens
+
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.windows = nn.Embedding(20, 4), nn.Conv1d(4, 4, 5)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.windows(self.table(ids).transpose(1, 2))
+
+    inputs = {"ids": torch.randint(20, (2, 6))}
+    assert without_fixed(Windows(), inputs, find_dynamic_axes(inputs)) == find_dynamic_axes(inputs)
+    inputs = {"input": inputs["ids"]}
+    assert without_fixed(model, inputs, find_dynamic_axes(inputs)) == {"input": {0: "batch"}}
