@@ -100,20 +100,27 @@ def test_a_graph_that_fails_at_other_sizes_is_refused_and_leaves_nothing(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_of_one_length_needs_axes_of_its_own(tmp_path: Path) -> None:
-    """It cannot be asked at other lengths, so that the default axes, by which matrices of ids have any, do not fit."""
+def test_a_model_of_one_length_keeps_it_and_one_of_some_lengths_needs_axes_of_its_own(tmp_path: Path) -> None:
+    """What runs at five, six and seven tokens and not at three would be asked for three by the default axes."""
 
-    class OneLength(Bag):
+    class OfLengths(Bag):
+        least, most = 6, 6
+
         def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-            if not torch.compiler.is_compiling() and ids.shape[1] != 6:
-                raise ValueError("six tokens, please")
+            if not torch.compiler.is_compiling() and not self.least <= ids.shape[1] <= self.most:
+                raise ValueError("some tokens more or less, please")
             return super().forward(ids, mask)
 
-    with pytest.raises(GateError, match=r"does not run in torch .* six tokens, please Say with dynamic_axes which"):
-        export_onnx(OneLength(), ids_and_mask(), tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
+    class OfSomeLengths(OfLengths):
+        least, most = 5, 7
+
+    artifact = export_onnx(OfLengths(), ids_and_mask(), tmp_path / "one")
+    assert [each.shape for each in artifact.inputs] == [("batch", 6)] * 2
+    with pytest.raises(GateError, match=r"does not run in torch .* less, please Say with dynamic_axes which"):
+        export_onnx(OfSomeLengths(), ids_and_mask(), tmp_path / "some")
+    assert [each.name for each in tmp_path.iterdir()] == ["one"]
     fixed = {"ids": {0: "batch"}, "mask": {0: "batch"}}
-    export_onnx(OneLength(), ids_and_mask(), tmp_path / "out", dynamic_axes=fixed)
+    export_onnx(OfSomeLengths(), ids_and_mask(), tmp_path / "some", dynamic_axes=fixed)
 
 
 def test_an_operator_without_onnx_is_named(tmp_path: Path) -> None:
