@@ -133,11 +133,12 @@ def _run_torch(model: nn.Module, batch: Batch) -> list[NDArray[Any]]:
     try:
         with torch.no_grad():
             return [value.numpy() for value in _tensors(model(**{k: v.clone() for k, v in batch.items()}))]
-    except (RuntimeError, IndexError, ValueError) as error:
+    except (RuntimeError, IndexError, ValueError, AssertionError) as error:
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items())
+        told = str(error).strip() or type(error).__name__
         raise GateError(
             f"The model itself does not run in torch at other sizes than the example's ({shapes}): "
-            f"{str(error).strip().splitlines()[0]} Say with dynamic_axes which sizes may change."
+            f"{told.splitlines()[0]} Say with dynamic_axes which sizes may change."
         ) from error
 
 

@@ -4,8 +4,8 @@ from random import Random
 
 import torch
 from random_image_blocks import BLOCKS as IMAGE_BLOCKS
-from random_rare_blocks import IMAGE_BLOCKS as RARE_IMAGE_BLOCKS
-from random_rare_blocks import SEQUENCE_BLOCKS as RARE_SEQUENCE_BLOCKS
+from random_rare_image_blocks import BLOCKS as RARE_IMAGE_BLOCKS
+from random_rare_sequence_blocks import BLOCKS as RARE_SEQUENCE_BLOCKS
 from random_sequence_blocks import BLOCKS as SEQUENCE_BLOCKS
 from random_sequence_blocks import Block
 from torch import Tensor, nn

@@ -113,6 +113,7 @@ class Placed(nn.Module):
         self.table, self.places = nn.Embedding(20, 4), nn.Parameter(torch.randn(1, 6, 4))
 
     def forward(self, ids: Tensor) -> Tensor:
+        assert ids.shape[1] == self.places.shape[1]
         return (self.table(ids) + self.places).mean(1)
 
 

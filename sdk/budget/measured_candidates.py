@@ -18,7 +18,7 @@ ROUNDS = 4
 AIM = 0.98
 """Of the budget: two measurements of one student differ by a percent or two."""
 MOST_OFF = 1.5
-"""Of a prediction that is corrected by what was measured: one measurement may be disturbed."""
+"""Of a prediction, up or down, that is corrected by what was measured: one measurement may be disturbed."""
 WIDTH = 0.93
 """Of the budget; a candidate that uses less could be larger."""
 MeasurePlans = Callable[[Sequence[Plan], int], LatencyTable]
@@ -98,7 +98,7 @@ def choose_measured(
 def _aim(table: LatencyTable, model: LatencyModel, last: Sequence[Candidate]) -> float:
     """The share of the budget that the next ones are to use by a model which is off for the last ones as it is now."""
     off = [table.seconds(table.entry(each.plan)) / model.predict(each.cost) for each in last]
-    return AIM / min(max(off, default=1.0), MOST_OFF)
+    return AIM / min(max(max(off, default=1.0), 1 / MOST_OFF), MOST_OFF)
 
 
 def _best(found: Sequence[_Measured], count: int) -> list[Candidate]:
