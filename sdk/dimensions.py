@@ -1,7 +1,6 @@
 """trace(model, inputs): the named vector spaces that a network's parameters share, found from its graph alone."""
 
 import operator
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -10,7 +9,6 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, export
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
@@ -20,10 +18,11 @@ from edgefold.tracing.axes import Axis, AxisSpaces
 from edgefold.tracing.axis_rules import visit
 from edgefold.tracing.axis_tracer import AxisTracer, LinearRead, NormRead, sizes
 from edgefold.tracing.dimension_names import name_atoms
+from edgefold.tracing.forward_graphs import forward_graph
 from edgefold.tracing.key_value_caches import caches_off
 from edgefold.tracing.norm_rules import find_written_norms
 from edgefold.tracing.placement import device_of, placed
-from edgefold.tracing.quiet_tracing import quiet, raised_in
+from edgefold.tracing.quiet_tracing import raised_in
 from edgefold.tracing.unread_operators import unread_values
 
 ALLOWED = {
@@ -165,13 +164,9 @@ def _export(model: nn.Module, inputs: Mapping[str, Tensor]) -> GraphModule:
     """The traced module; it shares the model's parameters."""
     training = model.training
     model.eval()
-    dynamic = {name: dict.fromkeys(range(min(value.dim(), 2)), Dim.AUTO) for name, value in inputs.items()}
     try:
-        with torch.no_grad(), caches_off(model), warnings.catch_warnings(), quiet():
-            warnings.simplefilter("ignore")
-            examples = placed(inputs, device_of(model))
-            program = export(model, (), examples, dynamic_shapes=dynamic, strict=False)
-            return program.module(check_guards=False)
+        with caches_off(model):
+            return forward_graph(model, placed(inputs, device_of(model)))
     except Exception as error:
         raise InputError(
             f"torch.export cannot trace {type(model).__name__} with inputs "

@@ -3,13 +3,11 @@
 import copy
 import keyword
 import re
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, export
 from torch.fx import Graph, GraphModule, Node
 from torch.utils._pytree import tree_leaves, tree_unflatten
 
@@ -17,7 +15,7 @@ from edgefold.errors import InputError
 from edgefold.graphs.modal_graphs import ModalGraph
 from edgefold.graphs.targets import find_target, target_name
 from edgefold.graphs.values import decode_value, encode_value
-from edgefold.tracing.quiet_tracing import quiet
+from edgefold.tracing.forward_graphs import forward_graph
 
 DROPPED = ("aten._assert_tensor_metadata.default",)
 """Checks of the trace itself, that hold by construction."""
@@ -34,12 +32,8 @@ def trace_plain(plain: nn.Module, inputs: Mapping[str, Tensor]) -> GraphModule:
     """
     model = copy.deepcopy(plain).cpu().eval()
     examples = {name: value.detach().cpu() for name, value in inputs.items()}
-    dynamic = {name: dict.fromkeys(range(min(value.dim(), 2)), Dim.AUTO) for name, value in examples.items()}
     try:
-        with torch.no_grad(), warnings.catch_warnings(), quiet():
-            warnings.simplefilter("ignore")
-            program = export(model, (), examples, dynamic_shapes=dynamic, strict=False)
-            graph: GraphModule = program.module(check_guards=False)
+        graph = forward_graph(model, examples)
     except Exception as error:
         raise InputError(
             f"{type(plain).__name__} cannot be traced with the inputs given: {str(error).strip().splitlines()[0]} "

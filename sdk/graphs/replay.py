@@ -100,12 +100,12 @@ def changes_in_place(node: Node) -> bool:
     return bool(schema is not None and schema.is_mutable)
 
 
-def _own_weights(module: GraphModule) -> dict[str, Tensor]:
-    """Copies; two names of one tensor share theirs."""
+def _own_weights(module: GraphModule) -> dict[str, Any]:
+    """Copies; two names of one tensor share theirs. The graphs of branches and regions are themselves."""
     names = [str(node.target) for node in module.graph.nodes if node.op == "get_attr"]
-    tensors = {name: attrgetter(name)(module) for name in names}
-    copies = {id(tensor): tensor.detach().clone() for tensor in tensors.values()}
-    return {name: copies[id(tensor)] for name, tensor in tensors.items()}
+    held = {name: attrgetter(name)(module) for name in names}
+    copies = {id(it): it.detach().clone() if isinstance(it, Tensor) else it for it in held.values()}
+    return {name: copies[id(it)] for name, it in held.items()}
 
 
 def _freed_after(module: GraphModule) -> dict[Node, list[Node]]:
