@@ -15,6 +15,7 @@ from edgefold.artifacts import Artifact, Precision, load_artifact, write_artifac
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.exporters.attention_choice import fuses_attention
+from edgefold.exporters.attention_ranks import AttentionRanks
 from edgefold.exporters.cpu_graph import keep_layer_norms_apart
 from edgefold.exporters.dynamic_shapes import (
     DynamicAxes,
@@ -193,7 +194,7 @@ def _convert(model: nn.Module, examples: Batch, axes: DynamicAxes, opset: int) -
     is_longer = False
     for attempts_left in (3, 2, 1, 0):
         try:
-            with torch.no_grad(), warnings.catch_warnings(), quiet(), RecurrentOperators():
+            with torch.no_grad(), warnings.catch_warnings(), quiet(), RecurrentOperators(), AttentionRanks():
                 warnings.simplefilter("ignore")
                 return convert(model, examples, shapes, opset)
         except Exception as error:

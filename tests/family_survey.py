@@ -33,8 +33,8 @@ def survey(
         plan = Plan(dict(plans(graph))["all of these"])
         student = build_student(model, plan, inputs, [inputs], "all", graph=graph)
         with torch.no_grad():
-            for parameter in student.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))
+            for parameter in student.parameters():  # little, as deep networks of random weights grow chaotic
+                parameter.add_((0.01 + 0.1 * parameter.abs().mean()) * torch.randn_like(parameter))
         plain = fold(student)
         row += f"| {built_by(student)} | {_size(model):,} → {_size(plain):,} "
         step = "save"

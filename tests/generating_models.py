@@ -46,8 +46,7 @@ def whisper() -> Any:
 
 
 BART = {
-    **{"d_model": 24, "max_position_embeddings": 40},
-    **{f"{side}_layers": 2 for side in ("encoder", "decoder")},
+    **{"d_model": 24, "max_position_embeddings": 40, "encoder_layers": 1, "decoder_layers": 2},
     **{f"{side}_attention_heads": 3 for side in ("encoder", "decoder")},
     **{f"{side}_ffn_dim": 40 for side in ("encoder", "decoder")},
 }
@@ -59,7 +58,7 @@ def marian() -> Any:
 
     ids = {"vocab_size": VOCABULARY, "pad_token_id": 60, "eos_token_id": 0, "decoder_start_token_id": 60}
     model = noisy(MarianMTModel, MarianConfig(**ids, **BART, bos_token_id=None, scale_embedding=True))
-    model.generation_config.bad_words_ids = [[60], [6]]
+    model.generation_config.bad_words_ids = [[60], [1]]
     model.generation_config.forced_eos_token_id = 0
     return model
 

@@ -1,0 +1,42 @@
+"""Scaled dot-product attention of any rank as that of four axes, the only one that torch writes as ONNX."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+ATTENTIONS: Any = (functional.scaled_dot_product_attention, torch.ops.aten.scaled_dot_product_attention.default)
+RANK = 4
+"""(batch, heads, positions, features)."""
+
+
+class AttentionRanks(TorchFunctionMode):
+    """A context in which attention over fewer or more leading axes runs with two: missing ones are 1, further ones
+    are joined to the batch."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in ATTENTIONS and len(args) >= 3 and {t.dim() for t in args[:3]} != {RANK}:
+            mask = args[3] if len(args) > 3 else kwargs.pop("attn_mask", None)
+            return _attend(func, args[:3], mask, args[4:], kwargs)
+        return func(*args, **kwargs)
+
+
+def _attend(func: Any, projected: Sequence[Tensor], mask: Tensor | None, others: Sequence[Any], options: Any) -> Tensor:
+    lead = torch.broadcast_shapes(*(t.shape[:-2] for t in projected), () if mask is None else mask.shape[:-2])
+    queries, keys, values = (_with_four(t, lead) for t in projected)
+    if mask is not None and mask.dim() > 2:
+        mask = _with_four(mask, lead)
+    attended: Tensor = func(queries, keys, values, mask, *others, **options)
+    return attended.reshape(*lead, *attended.shape[-2:])
+
+
+def _with_four(tensor: Tensor, lead: Sequence[int]) -> Tensor:
+    """(..., rows, columns) as (batch, heads, rows, columns)."""
+    whole = tensor.expand(*lead, *tensor.shape[-2:])
+    if len(lead) > 2:
+        return whole.flatten(0, -RANK)
+    return whole.unsqueeze(-3) if len(lead) == 1 else whole[None, None] if not lead else whole
