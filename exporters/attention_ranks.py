@@ -26,7 +26,8 @@ class AttentionRanks(TorchFunctionMode):
 
 
 def _attend(func: Any, projected: Sequence[Tensor], mask: Tensor | None, others: Sequence[Any], options: Any) -> Tensor:
-    lead = torch.broadcast_shapes(*(t.shape[:-2] for t in projected), () if mask is None else mask.shape[:-2])
+    shapes = [*(t.shape[:-2] for t in projected), () if mask is None else mask.shape[:-2]]
+    lead = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
     queries, keys, values = (_with_four(t, lead) for t in projected)
     if mask is not None and mask.dim() > 2:
         mask = _with_four(mask, lead)

@@ -1,7 +1,8 @@
 """export_onnx: a folded student, or any module, as an artifact with an ONNX model that is proven equal to it."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +43,7 @@ from edgefold.exporters.recurrences import RecurrentOperators, gather_weights
 from edgefold.exporters.targets import TORCH_OPSET, choose_opset
 from edgefold.exporters.transposed_weights import store_transposed
 from edgefold.exporters.weight_quantization import quantize_weights
+from edgefold.exporters.written_operators import WrittenOperators
 from edgefold.masks.checks import check_nm
 from edgefold.masks.steps import NM
 from edgefold.masks.targets import find_masked
@@ -194,7 +196,7 @@ def _convert(model: nn.Module, examples: Batch, axes: DynamicAxes, opset: int) -
     is_longer = False
     for attempts_left in (3, 2, 1, 0):
         try:
-            with torch.no_grad(), warnings.catch_warnings(), quiet(), RecurrentOperators(), AttentionRanks():
+            with torch.no_grad(), warnings.catch_warnings(), quiet(), _for_onnx():
                 warnings.simplefilter("ignore")
                 return convert(model, examples, shapes, opset)
         except Exception as error:
@@ -208,6 +210,13 @@ def _convert(model: nn.Module, examples: Batch, axes: DynamicAxes, opset: int) -
             else:
                 raise InputError(f"{type(model).__name__} cannot be exported to ONNX: {first_cause(error)}") from error
     raise AssertionError("the loop returns or raises")
+
+
+@contextmanager
+def _for_onnx() -> Iterator[None]:
+    """Within it, torch traces what it could not write as ONNX, or not well, in a form that it can."""
+    with RecurrentOperators(), AttentionRanks(), WrittenOperators():
+        yield
 
 
 def _convert_module(model: nn.Module, examples: Batch, shapes: Any, opset: int) -> onnx_ir.Model:

@@ -1,10 +1,13 @@
 """Objectives refuse what cannot be learned from, and know what they need."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from torch import nn
 
 from edgefold.distillation import Contrast, Objective
+from edgefold.distillation.pairs import check_teacher
 from edgefold.errors import InputError
 
 
@@ -50,6 +53,13 @@ def test_objectives_know_what_they_need() -> None:
     assert Objective(**alone, contrastive=1.0, contrast=Contrast("labels")).needs_teacher is False
     assert Objective(contrastive=1.0, contrast=Contrast("dropout")).views == 2
     assert Objective(contrast=Contrast("dropout")).views == 1
+
+
+def test_a_teacher_without_attention_maps_is_refused_before_it_has_a_student(make_bert: Callable[..., Any]) -> None:
+    check_teacher(Objective(attention=1), make_bert())
+    check_teacher(Objective(hidden=1), nn.Linear(2, 2))
+    with pytest.raises(InputError, match=r"Objective\(attention > 0\) needs Hugging Face models"):
+        check_teacher(Objective(attention=1), nn.Linear(2, 2))
 
 
 def test_the_first_arguments_stay_where_they_were() -> None:

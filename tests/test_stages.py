@@ -51,6 +51,7 @@ def test_a_student_goes_from_pretraining_to_its_task(folder: Path, tmp_path: Pat
     points = json.loads((result.student / "training.json").read_text())["curve"]
     assert list(dict.fromkeys(point["stage"] for point in points)) == ["pre-training", "fine-tuning"]
     assert list(dict.fromkeys(seen)) == [
+        "check",
         "pre-training calibrate",
         "pre-training train",
         "fine-tuning calibrate",
@@ -103,14 +104,25 @@ def _weights(student: Path) -> dict[str, Any]:
     return load_file(student / "model.safetensors")
 
 
-def test_a_stage_of_another_architecture_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_what_a_later_stage_would_refuse_is_told_before_any_training(folder: Path, tmp_path: Path) -> None:
+    """Its teacher, its plan, its objective."""
     from transformers import BertConfig, BertForSequenceClassification
 
     BertForSequenceClassification(BertConfig(**{**SIZES, "num_hidden_layers": 3})).save_pretrained(tmp_path / "deeper")
     make_tokenizer().save_pretrained(tmp_path / "deeper")
-    stages = f"  - {{name: one}}\n  - {{name: two, teacher: {tmp_path / 'deeper'}}}\n"
-    with pytest.raises(InputError, match="give a checkpoint of the same architecture"):
-        compress(recipe(folder, stages), tmp_path / "student")
+    for more, told in {
+        f"teacher: {tmp_path / 'deeper'}": "Stage 2 of 2: .*give a checkpoint of the same architecture",
+        "plan: [select: {dimension: fnn, size: 8}]": "Stage 2 of 2: .*fnn.*ffn",
+        "penalties: [group_lasso: {strength: 0.1, groups: nothing}]": "Stage 2 of 2: .*nothing",
+    }.items():
+        seen: list[str] = []
+        stages = f"  - {{name: one}}\n  - {{name: two, {more}}}\n"
+        with pytest.raises(InputError, match=told):
+            compress(
+                recipe(folder, stages), tmp_path / "student", progress=lambda stage, *_, told=seen: told.append(stage)
+            )
+        assert set(seen) == {"check"}
+    assert [path.name for path in tmp_path.iterdir()] == ["deeper"]
 
 
 def test_a_bad_row_of_a_later_stage_is_found_before_any_training(folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 from torch import Tensor, nn
 
 from edgefold.distillation.built_pairs import BuiltPairs
+from edgefold.distillation.captures import has_maps
 from edgefold.distillation.objectives import Objective
 from edgefold.distillation.places import MapPair, Pair
 from edgefold.distillation.plain_pairs import PlainPairs
@@ -66,7 +67,7 @@ def find_pairs(
     def wanted(name: str, weight: float, find: Callable[[], tuple[T, ...]]) -> tuple[T, ...]:
         found = find() if weight else ()
         if weight and not found:
-            raise InputError(f"Objective({name} > 0) {NEEDS[name]}; set {name}=0 for this student.")
+            raise _refused(name)
         return found
 
     return Pairs(
@@ -76,6 +77,20 @@ def find_pairs(
         maps=wanted("attention", objective.attention, source.maps),
         relations=wanted("relations", objective.relations, source.relations),
     )
+
+
+def check_teacher(objective: Objective, teacher: nn.Module) -> None:
+    """Refuse what no student of this teacher could be compared by.
+
+    Raises:
+        InputError: attention maps of a teacher that gives none.
+    """
+    if objective.attention and not has_maps(teacher):
+        raise _refused("attention")
+
+
+def _refused(name: str) -> InputError:
+    return InputError(f"Objective({name} > 0) {NEEDS[name]}; set {name}=0 for this student.")
 
 
 _STATES = "needs a built student with a linear dimension, or a list of like layers in both models"

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 
+from edgefold.distillation.pairs import check_teacher
 from edgefold.errors import InputError
+from edgefold.jobs.rehearsal import rehearse
 from edgefold.jobs.results import CompressionResult, save_result
 from edgefold.jobs.stage_inputs import Augment, OpenedStage, open_stage, prepare
-from edgefold.jobs.stage_runs import StageEnd, resized, run_stage, weights_of
+from edgefold.jobs.stage_runs import StageEnd, resized, run_stage, to_objective, weights_of
 from edgefold.jobs.trackers import check_trackers
 from edgefold.jobs.training_runs import Progress, no_progress, use_threads
 from edgefold.jobs.unfinished_runs import (
@@ -62,7 +64,11 @@ def compress(
     started = time.perf_counter()
     stages = [_opener(job, augment if job is recipe.jobs[-1] else None) for job in recipe.jobs]
     opened = stages[0]()
-    tokens = _examine(recipe, opened, stages[1:])
+    openers = [lambda: opened, *stages[1:]]
+    tokens = _tokens(recipe, openers)
+    if len(openers) > 1 and not resume:
+        rehearse(openers, tokens, progress)
+    _begin(recipe.jobs[0])
     if not resume:
         start_work_folder(work, recipe)
     ends: list[StageEnd] = []
@@ -107,23 +113,25 @@ def _opener(job: Job, augment: Augment | None) -> Callable[[], OpenedStage]:
     """Opens a stage under its own threads and seed, the same in a run that goes on as in one that begins."""
 
     def open_it() -> OpenedStage:
-        use_threads(job.training.threads)
-        torch.manual_seed(job.training.seed)
-        return open_stage(job, augment)
+        _begin(job)
+        opened = open_stage(job, augment)
+        check_teacher(to_objective(job), opened.teacher)
+        return opened
 
     return open_it
 
 
-def _examine(recipe: Recipe, first: OpenedStage, later: Sequence[Callable[[], OpenedStage]]) -> list[int] | None:
-    """Read all examples before any training; the tokens in use, where the recipe trims the vocabulary."""
-    tokens: set[int] = set()
-    for stage in (lambda: first, *later):
-        opened = stage()
-        if recipe.vocabulary is not None:
-            tokens |= opened.used_tokens(recipe.vocabulary.min_count)
-    use_threads(first.job.training.threads)
-    torch.manual_seed(first.job.training.seed)
-    return None if recipe.vocabulary is None else sorted(tokens)
+def _begin(job: Job) -> None:
+    use_threads(job.training.threads)
+    torch.manual_seed(job.training.seed)
+
+
+def _tokens(recipe: Recipe, openers: Sequence[Callable[[], OpenedStage]]) -> list[int] | None:
+    """The tokens in use, where the recipe trims the vocabulary."""
+    if recipe.vocabulary is None:
+        return None
+    least = recipe.vocabulary.min_count
+    return sorted(set[int]().union(*(opener().used_tokens(least) for opener in openers)))
 
 
 def _folders(work: Path, recipe: Recipe) -> list[StageFolder]:

@@ -55,7 +55,7 @@ def run_stage(
     """
     begun = time.perf_counter()
     progress("calibrate", 0, 1, {})
-    lineage, metrics = _start(opened.job, inputs, before, progress)
+    lineage, metrics = start_stage(opened.job, inputs, before, progress)
     metrics["calibration_seconds"] = time.perf_counter() - begun
     finished = folder.finished() if resume else None
     if finished is not None:
@@ -67,7 +67,7 @@ def run_stage(
     return end
 
 
-def _start(
+def start_stage(
     job: Job, inputs: StageInputs, before: Lineage | None, progress: Progress
 ) -> tuple[Lineage, dict[str, float]]:
     """The first student from its teacher; a later one from the one before, shrunk where the stage has a plan."""
