@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from edgefold.errors import InputError
+from edgefold.exporters.computed_weights import store_computed
 from edgefold.exporters.cpu_graph import keep_layer_norms_apart
 from edgefold.exporters.flat_gathers import flatten_mask_gathers
 from edgefold.exporters.graph_names import Axes, name_ends
@@ -64,6 +65,7 @@ def convert_part(part: GraphPart, opset: int) -> onnx_ir.Model:
         raise InputError(f"The {part.name} of this model cannot be exported to ONNX: {first_cause(error)}") from error
     assert program is not None
     name_ends(program.model, tuple(part.inputs), part.outputs, part.axes)
+    store_computed(program.model)
     keep_layer_norms_apart(program.model)
     store_transposed(program.model)
     flatten_mask_gathers(program.model)

@@ -17,6 +17,7 @@ from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.exporters.attention_choice import fuses_attention
 from edgefold.exporters.attention_ranks import AttentionRanks
+from edgefold.exporters.computed_weights import store_computed
 from edgefold.exporters.cpu_graph import keep_layer_norms_apart
 from edgefold.exporters.dynamic_shapes import (
     DynamicAxes,
@@ -123,6 +124,7 @@ def export_onnx(
         graph = _convert(model, examples, axes, max(opset, TORCH_OPSET))
         name_dimensions(graph, axes)
         gather_weights(graph)
+        store_computed(graph)
         keep_layer_norms_apart(graph)
         store_transposed(graph)
         flatten_mask_gathers(graph)

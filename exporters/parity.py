@@ -1,6 +1,5 @@
 """Parity: the exported graph, run in ONNX Runtime, computes what torch computes."""
 
-import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgefold.copies import copied
 from edgefold.errors import GateError, InputError
 from edgefold.exporters.mapped_graphs import map_floats
 
@@ -90,7 +90,7 @@ def largest_error(model: nn.Module, path: Path, batches: Iterable[Batch], in_uni
 def rounding_error(model: nn.Module, batches: Iterable[Batch]) -> float:
     """The largest difference between torch in float32 and in float64, in units of the largest output; 0 where the model
     does not run in float64."""
-    exact = copy.deepcopy(model).double()
+    exact = copied(model).double()
     worst = 0.0
     for batch in batches:
         doubled = {name: value.double() if value.is_floating_point() else value for name, value in batch.items()}

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from edgefold.errors import InputError
 
@@ -41,7 +42,7 @@ def zero_shares(model: nn.Module) -> dict[str, float]:
 
 @contextmanager
 def prepared(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and eager attention (a leaner graph), as it was afterwards."""
+    """Evaluation mode, parametrized weights computed once and eager attention (leaner graphs), as it was afterwards."""
     training = model.training
     implementation = _attention_of(getattr(model, "config", None))
     switch: Callable[[Attention], None] | None = getattr(model, "set_attn_implementation", None)
@@ -49,11 +50,22 @@ def prepared(model: nn.Module) -> Iterator[None]:
     if implementation and switch:
         switch("eager")
     try:
-        yield
+        with parametrize.cached():
+            _fill_cache(model)
+            yield
     finally:
         model.train(training)
         if implementation and switch:
             switch(implementation)
+
+
+@torch.no_grad()
+def _fill_cache(model: nn.Module) -> None:
+    """What is computed now is a constant to a trace; torch has no ONNX for some of it (an orthogonal weight)."""
+    for module in model.modules():
+        if parametrize.is_parametrized(module):
+            for name in module.parametrizations:  # type: ignore[union-attr]
+                getattr(module, name)
 
 
 def _attention_of(config: Any) -> Attention:

@@ -1,5 +1,6 @@
 """LSTM, GRU and RNN as the ONNX operators of these names, of any length: torch would unroll the example's steps."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,7 @@ def gather_weights(model: onnx_ir.Model) -> None:
             before.add(node)
             pending += [value for value in node.inputs if value is not None]
     if before:
-        fold_constants(model, should_fold=lambda node: node in before)
+        fold_constants(model, should_fold=lambda node: node in before, output_size_limit=sys.maxsize)
         RemoveUnusedNodesPass()(model)
 
 

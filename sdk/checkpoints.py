@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from edgefold.copies import copied
 from edgefold.errors import InputError
 from edgefold.graphs.folders import GRAPH, read_graph, write_graph
 from edgefold.graphs.input_facts import describe_inputs
@@ -269,7 +270,7 @@ def _skeleton(folder: Path, manifest: Mapping[str, Any], architecture: nn.Module
             raise InputError(
                 f"{folder} holds a {manifest['class']}; the architecture given is a {type(architecture).__name__}."
             )
-        return copy.deepcopy(architecture)
+        return copied(architecture)
     if not (folder / "config.json").is_file():
         raise InputError(
             f"{folder} holds a {manifest['class']}, which is no Hugging Face model and was saved without inputs; pass "

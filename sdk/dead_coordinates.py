@@ -6,7 +6,6 @@ zero. No table of operators says which function passes a zero on: the others are
 sign, and the outputs must not change by a bit. What is cut out in the end is compared once more with what was there.
 """
 
-import copy
 import logging
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from edgefold.copies import copied
 from edgefold.dimensions import Dimension, DimensionGraph, trace
 from edgefold.errors import InputError
 from edgefold.hardware_sizes import round_up
@@ -125,7 +125,7 @@ def _is_indifferent(
 ) -> bool:
     """Whether the outputs stay, to the bit, whatever stands in these slices at these coordinates."""
     expected = _outputs(module, inputs)
-    changed = copy.deepcopy(module)
+    changed = copied(module)
     for seed, sign in ((0, 1), (0, -1), (1, 1), (1, -1)):  # what a rectifier hides in one it shows in the other
         _overwrite(changed, changes, seed, sign)
         if not all(map(_equal, _outputs(changed, inputs), expected)):

@@ -1,12 +1,12 @@
 """Matrices whose rank dropped become factor pairs, where two thin products are faster: the same function."""
 
-import copy
 import logging
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from edgefold.copies import copied
 from edgefold.dead_coordinates import same_function
 from edgefold.hardware_sizes import round_up
 from edgefold.low_rank import FactorPair, factorize
@@ -43,7 +43,7 @@ def factorize_lost_ranks(module: nn.Module, inputs: Mapping[str, Tensor], multip
     pairs = _pairs(module, multiple_of)
     if not pairs:
         return module
-    smaller = copy.deepcopy(module)
+    smaller = copied(module)
     for pair in pairs:
         weight = module.get_submodule(pair.module).weight
         assert isinstance(weight, Tensor)
@@ -61,13 +61,14 @@ def factorize_lost_ranks(module: nn.Module, inputs: Mapping[str, Tensor], multip
 
 
 def _pairs(module: nn.Module, multiple_of: int) -> list[FactorPair]:
-    """The linear layers that would be faster as a pair; shared weights, bottlenecks and layers in pairs stay."""
+    """The linear layers that would be faster as a pair; weights that are shared or computed, bottlenecks and layers in
+    pairs stay."""
     names: dict[int, int] = {}
     for _, parameter in module.named_parameters(remove_duplicate=False):
         names[id(parameter)] = names.get(id(parameter), 0) + 1
     found = []
     for path, child in module.named_modules():
-        if type(child) is not nn.Linear or names[id(child.weight)] > 1 or CHILD in path.split("."):
+        if type(child) is not nn.Linear or names.get(id(child.weight)) != 1 or CHILD in path.split("."):
             continue
         if not _may_be_low(child.weight):
             continue

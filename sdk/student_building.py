@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefold.calibration import Batch
+from edgefold.copies import copied
 from edgefold.dimensions import Dimension, DimensionGraph, check_inputs, trace
 from edgefold.errors import InputError
 from edgefold.gates.settings import Gates
@@ -93,7 +94,7 @@ def build_student(
     if (device := device_of(teacher)).type not in (CPU.type, "meta"):
         near = [placed(batch, CPU) for batch in (inputs, *calibration)]
         how: Any = {"start": start, "importance": importance, "progress": progress, "previous": previous}
-        made = build_student(copy.deepcopy(teacher).to(CPU), plan, near[0], near[1:], mode, **how, gates=gates)
+        made = build_student(copied(teacher).to(CPU), plan, near[0], near[1:], mode, **how, gates=gates)
         return made.to(device)
     batches = list(calibration)
     reduced = restructure(teacher, plan, inputs)

@@ -1,6 +1,5 @@
 """Student: the smaller architecture with its trainable projections, composed once a step."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import signature
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from edgefold.compositions import Composition, compose_weights, gated
+from edgefold.copies import copied
 from edgefold.errors import InputError
 from edgefold.gates.student_gates import HardConcreteGates
 from edgefold.graphs.taps import remove_taps
@@ -232,12 +232,12 @@ class Student(nn.Module):
     def skeleton(self) -> nn.Module:
         """A copy of the smaller module in which every composed weight is missing."""
         self._empty()
-        copied = copy.deepcopy(self.module)
+        skeleton = copied(self.module)
         self.refresh()
         for slot in self.slots:
-            slot.empty(copied)
-        remove_taps(copied)
-        return copied
+            slot.empty(skeleton)
+        remove_taps(skeleton)
+        return skeleton
 
     def _empty(self) -> None:
         self._composition = None

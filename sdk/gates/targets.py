@@ -1,12 +1,12 @@
 """Where the gates of a student act: every weight that reads a gated dimension, along the axis that reads it."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from math import isclose
 
 import torch
 from torch import Tensor, nn
 
+from edgefold.copies import copied
 from edgefold.dead_coordinates import find_dead_coordinates, is_normed
 from edgefold.dimensions import Dimension, DimensionGraph
 from edgefold.errors import InputError
@@ -96,7 +96,7 @@ def _check_removable(
     axes: Sequence[GatedAxis],
 ) -> None:
     """Close the first coordinate of each on a copy, and see that nothing depends on it any more."""
-    closed = copy.deepcopy(module).cpu().eval()
+    closed = copied(module).cpu().eval()
     with torch.no_grad():
         for axis in axes:
             weight = closed.get_parameter(axis.parameter)

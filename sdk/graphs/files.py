@@ -1,6 +1,5 @@
 """A traced module as JSON and tensors, and the module rebuilt from them: no class, no pickle, no code of its maker."""
 
-import copy
 import keyword
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 from torch.utils._pytree import tree_leaves, tree_unflatten
 
+from edgefold.copies import copied
 from edgefold.errors import InputError
 from edgefold.graphs.modal_graphs import ModalGraph
 from edgefold.graphs.targets import find_target, target_name
@@ -30,7 +30,7 @@ def trace_plain(plain: nn.Module, inputs: Mapping[str, Tensor]) -> GraphModule:
     Raises:
         InputError: it cannot be traced, or its graph computes something else at another number of rows.
     """
-    model = copy.deepcopy(plain).cpu().eval()
+    model = copied(plain).cpu().eval()
     examples = {name: value.detach().cpu() for name, value in inputs.items()}
     try:
         graph = forward_graph(model, examples)

@@ -1,6 +1,5 @@
 """Any module at other sizes, by its attributes: a copy with its size attributes patched, ambiguous ones in turn."""
 
-import copy
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from edgefold.copies import copied
 from edgefold.dimensions import DimensionGraph
 from edgefold.resizing.agreement import agreeing_trace, predicted_shapes, replacements
 from edgefold.resizing.attribute_edits import AttributeEdit, apply_edits
@@ -95,7 +95,7 @@ def _patched(
         if value != group.value
     ]
     edits = (*certain, *guessed)
-    module = apply_edits(copy.deepcopy(model), edits, shapes).eval()
+    module = apply_edits(copied(model), edits, shapes).eval()
     with torch.no_grad():
         module(**inputs)
     return module, edits
@@ -131,7 +131,7 @@ def _without_needless(
 def _same_function(a: nn.Module, b: nn.Module, inputs: Mapping[str, Tensor]) -> bool:
     """Whether two modules give the same outputs under the same random weights, by which no activation runs away."""
     outputs = []
-    for module in (copy.deepcopy(a), copy.deepcopy(b)):
+    for module in (copied(a), copied(b)):
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in module.parameters():

@@ -5,13 +5,13 @@ copy with its size attributes patched; sizes that are written as literals are re
 new trace must find the predicted layout of every parameter; otherwise the plan is refused.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from edgefold.copies import copied
 from edgefold.dimensions import DimensionGraph
 from edgefold.errors import InputError
 from edgefold.resizing.agreement import agreeing_trace
@@ -55,7 +55,7 @@ def resize_module(
     """
     changed = {name: size for name, size in new_sizes.items() if size != graph[name].size}
     if not changed:
-        return Resized(copy.deepcopy(model), dict(new_sizes))
+        return Resized(copied(model), dict(new_sizes))
     solved = solve_configuration(model, graph, inputs, changed) if has_configuration(model) else None
     if solved is not None and (may_follow or solved[1].keys() <= changed.keys()):
         module, sizes, traced = solved

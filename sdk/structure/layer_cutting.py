@@ -1,6 +1,5 @@
 """Cutting lists of layers: a copy of any module with shorter lists, and what has to follow for it to run."""
 
-import copy
 from collections.abc import Mapping
 from itertools import combinations
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from edgefold.copies import copied
 from edgefold.errors import InputError
 from edgefold.structure.stacks import Stack, layers_of, set_layers
 
@@ -17,7 +17,7 @@ Kept = Mapping[Stack, tuple[int, ...]]
 
 def cut_layers(model: nn.Module, kept: Kept) -> nn.Module:
     """A copy with shorter lists; an attribute that counted the layers (layer_idx) counts them anew."""
-    cut = copy.deepcopy(model)
+    cut = copied(model)
     for stack, indices in kept.items():
         layers = layers_of(cut.get_submodule(stack.path))
         for path, attribute in _counters(layers):
@@ -50,7 +50,7 @@ def make_runnable(cut: nn.Module, kept: Kept, inputs: Mapping[str, Tensor]) -> n
         return cut
     places = _depth_attributes(cut, kept)
     for chosen in (c for count in range(1, len(places) + 1) for c in combinations(places, count)):
-        trial = copy.deepcopy(cut)
+        trial = copied(cut)
         for path, attribute, depth in chosen:
             setattr(trial.get_submodule(path), attribute, depth)
         if _failure(trial, inputs) is None:

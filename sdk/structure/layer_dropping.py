@@ -1,6 +1,5 @@
 """Dropping layers: a copy of a model that keeps some layers of its stacks, its configuration following where it can."""
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -8,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from edgefold.copies import copied
 from edgefold.resizing.fields import (
     build_like,
     has_configuration,
@@ -32,7 +32,7 @@ def drop_layers(model: nn.Module, kept: Kept, inputs: Mapping[str, Tensor]) -> n
         InputError: forward fails without the layers.
     """
     if all(indices == tuple(range(stack.depth)) for stack, indices in kept.items()):
-        return copy.deepcopy(model)
+        return copied(model)
     cut = cut_layers(model, kept)
     configured = _configured(model, kept) if has_configuration(model) else None
     if configured is not None and _is_faithful(configured, cut, inputs):

@@ -1,11 +1,11 @@
 """The structural steps of a plan: layers dropped and shared on a copy of the teacher, before anything is traced."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from edgefold.copies import copied
 from edgefold.dimensions import DimensionGraph, trace
 from edgefold.errors import InputError
 from edgefold.plans import DropLayers, Plan, ShareLayers
@@ -53,7 +53,7 @@ def restructure(teacher: nn.Module, plan: Plan, inputs: Mapping[str, Tensor]) ->
     configured = not kept or is_configured(unshared)
     if not shares:
         return Restructured(unshared, unshared, layer_map(kept), is_configured=configured)
-    module = copy.deepcopy(unshared)
+    module = copied(unshared)
     return Restructured(module, unshared, layer_map(kept), _share(module, shares), configured)
 
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from edgefold.copies import copied
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.resizing.attribute_edits import AttributeEdit, apply_edits
@@ -112,7 +113,7 @@ def _patched(model: nn.Module, table: str, rows: Sequence[int], inputs: Inputs) 
     }
     positions = {old: new for new, old in enumerate(rows)}
     edits = _attribute_edits(model, tensors, size, positions)
-    smaller = apply_edits(copy.deepcopy(model), tuple(edits), {name: tuple(t.shape) for name, t in tensors.items()})
+    smaller = apply_edits(copied(model), tuple(edits), {name: tuple(t.shape) for name, t in tensors.items()})
     share_by_name(smaller, shared_names(model))
     with torch.no_grad():
         for name, tensor in named_tensors(smaller).items():
