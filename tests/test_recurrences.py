@@ -90,10 +90,12 @@ def test_a_projected_lstm_is_refused(tmp_path: Path) -> None:
 
 
 class Tagger(nn.Module):
+    """With weights that are larger than what exporters fold unasked."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.table, self.rnn = nn.Embedding(30, 32), nn.LSTM(32, 48, batch_first=True, bidirectional=True)
-        self.head = nn.Linear(96, 5)
+        self.table, self.rnn = nn.Embedding(30, 32), nn.LSTM(32, 260, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(520, 5)
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.head(self.rnn(self.table(ids))[0])
