@@ -32,8 +32,9 @@ class ModalGraph(GraphModule):
     """A graph traced in evaluation mode, in which `train()` sets the flags of its operators, and `eval()` takes them
     back; those that were set when it was traced stay.
 
-    What the trace did not keep stays lost: the dropout within scaled_dot_product_attention, and layers that their
-    module leaves in evaluation mode while it trains.
+    What the trace did not keep stays lost: the dropout within scaled_dot_product_attention, layers that their module
+    leaves in evaluation mode while it trains, and that regions are under torch.no_grad or without autocast (`detach`
+    is kept).
     """
 
     def train(self, mode: bool = True) -> "ModalGraph":
