@@ -1,6 +1,7 @@
 """A baseline in torch itself: any module as a session, eager or compiled; no other file of runtimes imports torch."""
 
 import contextlib
+import copy
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgefold.artifacts import Generation, TensorSpec
-from edgefold.copies import copied
 from edgefold.errors import DeviceError, InputError
 from edgefold.runtimes.sessions import Arrays, FeedChecks
 
@@ -90,7 +90,7 @@ class TorchBaseline:
         self._check = FeedChecks(self.inputs)
         self._dtype, self._tf32, self._threads = DTYPES[dtype], tf32, threads
         started = time.perf_counter()
-        placed = copied(module).eval().to(device, self._dtype)
+        placed = copy.deepcopy(module).eval().to(device, self._dtype)
         self._module: Any = placed if mode is None else torch.compile(placed, mode=mode, dynamic=False)
         events: Any = torch.cuda.Event
         self._events = [events(enable_timing=True) for _ in range(2)] if device == "cuda" else []

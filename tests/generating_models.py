@@ -69,12 +69,6 @@ def bart() -> Any:
     return _begun_and_ended(noisy(BartForConditionalGeneration, BartConfig(**_BART_IDS, **BART)))
 
 
-def mbart() -> Any:
-    from transformers import MBartConfig, MBartForConditionalGeneration
-
-    return _begun_and_ended(noisy(MBartForConditionalGeneration, MBartConfig(**_BART_IDS, **BART)))
-
-
 _BART_IDS = {**SMALL, "bos_token_id": 0, "pad_token_id": 1, "decoder_start_token_id": 2}
 
 

@@ -192,7 +192,7 @@ def test_a_greedy_translation_is_that_of_torch(t5: Artifact) -> None:
         assert len(row) == 15 or row[-1] == 1
 
 
-@pytest.mark.parametrize("make", [models.marian, models.bart, pytest.param(models.mbart, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("make", [models.marian, models.bart])
 def test_the_family_of_bart_begins_ends_and_leaves_out_what_torch_does(make: Make, tmp_path: Path) -> None:
     """Forced first and last tokens and words that must not come, to the token."""
     model, batch = make(), models.texts()
