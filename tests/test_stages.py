@@ -105,7 +105,7 @@ def _weights(student: Path) -> dict[str, Any]:
 
 
 def test_what_a_later_stage_would_refuse_is_told_before_any_training(folder: Path, tmp_path: Path) -> None:
-    """Its teacher, its plan, its objective."""
+    """Its teacher, its plan, its penalties."""
     from transformers import BertConfig, BertForSequenceClassification
 
     BertForSequenceClassification(BertConfig(**{**SIZES, "num_hidden_layers": 3})).save_pretrained(tmp_path / "deeper")
