@@ -6,23 +6,22 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
-ATTENTIONS: Any = (functional.scaled_dot_product_attention, torch.ops.aten.scaled_dot_product_attention.default)
+ATTENTIONS: tuple[Any, ...] = (
+    functional.scaled_dot_product_attention,
+    torch.ops.aten.scaled_dot_product_attention.default,
+)
 RANK = 4
 """(batch, heads, positions, features)."""
 
 
-class AttentionRanks(TorchFunctionMode):
-    """A context in which attention over fewer or more leading axes runs with two: missing ones are 1, further ones
-    are joined to the batch."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in ATTENTIONS and len(args) >= 3 and {t.dim() for t in args[:3]} != {RANK}:
-            mask = args[3] if len(args) > 3 else kwargs.pop("attn_mask", None)
-            return _attend(func, args[:3], mask, args[4:], kwargs)
-        return func(*args, **kwargs)
+def attend(func: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """`func`, one of `ATTENTIONS`, with four axes: missing leading ones are 1, further ones are joined to the batch."""
+    if len(args) < 3 or {t.dim() for t in args[:3]} == {RANK}:
+        whole: Tensor = func(*args, **kwargs)
+        return whole
+    mask = args[3] if len(args) > 3 else kwargs.pop("attn_mask", None)
+    return _attend(func, args[:3], mask, args[4:], kwargs)
 
 
 def _attend(func: Any, projected: Sequence[Tensor], mask: Tensor | None, others: Sequence[Any], options: Any) -> Tensor:

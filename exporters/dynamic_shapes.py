@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from edgefold.errors import InputError
+from edgefold.tracing.position_tables import position_limit
 
 logger = logging.getLogger(__name__)
 DynamicAxes = dict[str, dict[int, str]]
@@ -89,14 +90,29 @@ def _runs(model: nn.Module, inputs: Mapping[str, Tensor], axes: DynamicAxes, siz
     return True
 
 
-def shared_dims(axes: DynamicAxes, shortest: int | None = None) -> dict[str, dict[int, Dim]]:
+def longest_rows(model: nn.Module, inputs: Mapping[str, Tensor], axes: DynamicAxes) -> dict[str, int]:
+    """Name of a size of tokens -> the most that the model has positions for; without it, a trace of such a model ends
+    in the same bound, and has to be made once more."""
+    limit = position_limit(model)
+    tokens = [name for name, value in inputs.items() if not value.is_floating_point()]
+    sizes = {label: inputs[name].shape[axis] for name in tokens for axis, label in axes[name].items()}
+    return {label: limit for label, size in sizes.items() if label != "batch" and limit is not None and size <= limit}
+
+
+def shared_dims(
+    axes: DynamicAxes, shortest: int | None = None, longest: Mapping[str, int] | None = None
+) -> dict[str, dict[int, Dim]]:
     """For torch.export: one Dim object for each name, so that the inputs keep a common batch and sequence.
 
     Args:
         shortest: of all but the batch, for models that tell one size from others: a slice of a row but its first token.
+        longest: of some, by name.
     """
     labels = {label for named in axes.values() for label in named.values()}
-    dims = {label: Dim(label, min=None if label == "batch" else shortest) for label in sorted(labels)}
+    dims = {
+        label: Dim(label, min=None if label == "batch" else shortest, max=(longest or {}).get(label))
+        for label in sorted(labels)
+    }
     return {name: {axis: dims[label] for axis, label in named.items()} for name, named in axes.items()}
 
 

@@ -1,6 +1,5 @@
 """A graph to be exported: a module of named tensors, and the conversion to ONNX under those names."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,10 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from edgefold.errors import InputError
-from edgefold.exporters.computed_weights import store_computed
-from edgefold.exporters.cpu_graph import keep_layer_norms_apart
-from edgefold.exporters.flat_gathers import flatten_mask_gathers
 from edgefold.exporters.graph_names import Axes, name_ends
-from edgefold.exporters.transposed_weights import store_transposed
-from edgefold.tracing.quiet_tracing import first_cause, quiet
+from edgefold.exporters.graph_passes import pass_over
+from edgefold.exporters.onnx_tracing import for_onnx
+from edgefold.tracing.quiet_tracing import first_cause
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,7 @@ def convert_part(part: GraphPart, opset: int) -> onnx_ir.Model:
         for name in part.inputs
     }
     try:
-        with torch.no_grad(), warnings.catch_warnings(), quiet():
-            warnings.simplefilter("ignore")
+        with for_onnx():
             program = torch.onnx.export(
                 part.module,
                 (),
@@ -65,8 +61,5 @@ def convert_part(part: GraphPart, opset: int) -> onnx_ir.Model:
         raise InputError(f"The {part.name} of this model cannot be exported to ONNX: {first_cause(error)}") from error
     assert program is not None
     name_ends(program.model, tuple(part.inputs), part.outputs, part.axes)
-    store_computed(program.model)
-    keep_layer_norms_apart(program.model)
-    store_transposed(program.model)
-    flatten_mask_gathers(program.model)
+    pass_over(program.model)
     return program.model

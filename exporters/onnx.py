@@ -1,8 +1,6 @@
 """export_onnx: a folded student, or any module, as an artifact with an ONNX model that is proven equal to it."""
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -16,41 +14,37 @@ from edgefold.artifacts import Artifact, Precision, load_artifact, write_artifac
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.exporters.attention_choice import fuses_attention
-from edgefold.exporters.attention_ranks import AttentionRanks
-from edgefold.exporters.computed_weights import store_computed
-from edgefold.exporters.cpu_graph import keep_layer_norms_apart
 from edgefold.exporters.dynamic_shapes import (
     DynamicAxes,
     check_dynamic_axes,
     distinct_inputs,
     find_dynamic_axes,
+    longest_rows,
     ragged_variants,
     shared_dims,
     without_fixed,
 )
-from edgefold.exporters.flat_gathers import flatten_mask_gathers
 from edgefold.exporters.fused_attention import ATTENTION_OPSET, fuse_attention
 from edgefold.exporters.graph_names import name_dimensions
+from edgefold.exporters.graph_passes import pass_over
 from edgefold.exporters.graph_saving import SINGLE_FILE_BYTES, read_specs, save_graph
 from edgefold.exporters.grouped_products import translations
 from edgefold.exporters.half_precision import halve_model
 from edgefold.exporters.older_opsets import lower_opset
+from edgefold.exporters.onnx_tracing import for_onnx
 from edgefold.exporters.optimum_layout import write_optimum_layout
 from edgefold.exporters.parity import check_half, check_parity, largest_error
 from edgefold.exporters.precisions import BITS, check_precision
 from edgefold.exporters.preparation import check_exportable, prepared, zero_shares
 from edgefold.exporters.quantization import Quantization, check_quantization, quantize_model
-from edgefold.exporters.recurrences import RecurrentOperators, gather_weights
 from edgefold.exporters.targets import TORCH_OPSET, choose_opset
-from edgefold.exporters.transposed_weights import store_transposed
 from edgefold.exporters.weight_quantization import quantize_weights
-from edgefold.exporters.written_operators import WrittenOperators
 from edgefold.masks.checks import check_nm
 from edgefold.masks.steps import NM
 from edgefold.masks.targets import find_masked
 from edgefold.staging import check_output_folder, staged_folder
 from edgefold.tracing.key_value_caches import caches_off
-from edgefold.tracing.quiet_tracing import first_cause, quiet
+from edgefold.tracing.quiet_tracing import first_cause
 
 Batch = Mapping[str, Tensor]
 MODEL_FILE = "model.onnx"
@@ -123,11 +117,7 @@ def export_onnx(
         axes = without_fixed(model, examples, axes) if dynamic_axes is None else axes
         graph = _convert(model, examples, axes, max(opset, TORCH_OPSET))
         name_dimensions(graph, axes)
-        gather_weights(graph)
-        store_computed(graph)
-        keep_layer_norms_apart(graph)
-        store_transposed(graph)
-        flatten_mask_gathers(graph)
+        pass_over(graph)
         if opset < TORCH_OPSET:
             lower_opset(graph)
         if fuses and fuse_attention(graph):
@@ -188,18 +178,18 @@ def _check_sparsity(model: nn.Module, inputs: Batch, lineage: Mapping[str, Any])
 
 
 def _convert(model: nn.Module, examples: Batch, axes: DynamicAxes, opset: int) -> onnx_ir.Model:
-    """The graph, with shared dynamic dimensions; bounds that the trace finds (of a position table) are kept.
+    """The graph, with shared dynamic dimensions, and the bounds of them that are known or that the trace finds.
 
     A model that would be another one for very short rows is traced for longer ones; the check of parity tries both.
     """
     is_hugging_face = hasattr(model, "config") and hasattr(model, "save_pretrained")
     convert = _convert_hugging_face if is_hugging_face else _convert_module
-    shapes: Any = shared_dims(axes)
+    longest = longest_rows(model, examples, axes)
+    shapes: Any = shared_dims(axes, longest=longest)
     is_longer = False
     for attempts_left in (3, 2, 1, 0):
         try:
-            with torch.no_grad(), warnings.catch_warnings(), quiet(), _for_onnx():
-                warnings.simplefilter("ignore")
+            with for_onnx():
                 return convert(model, examples, shapes, opset)
         except Exception as error:
             told = str(error)
@@ -208,17 +198,10 @@ def _convert(model: nn.Module, examples: Batch, axes: DynamicAxes, opset: int) -
                 fixed = f"{head}{FIXES}\n" + fixes.split("\n\n")[0]
                 shapes = refine_dynamic_shapes_from_suggested_fixes(fixed, shapes)
             elif attempts_left and BOUNDED in told and not is_longer:
-                shapes, is_longer = shared_dims(axes, LONGER), True
+                shapes, is_longer = shared_dims(axes, LONGER, longest), True
             else:
                 raise InputError(f"{type(model).__name__} cannot be exported to ONNX: {first_cause(error)}") from error
     raise AssertionError("the loop returns or raises")
-
-
-@contextmanager
-def _for_onnx() -> Iterator[None]:
-    """Within it, torch traces what it could not write as ONNX, or not well, in a form that it can."""
-    with RecurrentOperators(), AttentionRanks(), WrittenOperators():
-        yield
 
 
 def _convert_module(model: nn.Module, examples: Batch, shapes: Any, opset: int) -> onnx_ir.Model:

@@ -10,7 +10,6 @@ import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxscript.optimizer import fold_constants
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from edgefold.errors import InputError
 
@@ -31,7 +30,7 @@ class _Kind:
 _LSTM = _Kind("LSTM", (0, 3, 1, 2), {})
 _GRU = _Kind("GRU", (1, 0, 2), {"linear_before_reset": 1})
 _TANH, _RELU = (_Kind("RNN", (0,), {}, name) for name in ("Tanh", "Relu"))
-_KINDS: dict[Any, _Kind] = {
+RECURRENCES: dict[Any, _Kind] = {
     torch.lstm: _LSTM,
     aten.lstm.input: _LSTM,
     torch.gru: _GRU,
@@ -43,20 +42,17 @@ _KINDS: dict[Any, _Kind] = {
 }
 
 
-class RecurrentOperators(TorchFunctionMode):
-    """A context in which recurrent layers are traced as ONNX's operators; what comes out is for a graph, no numbers.
+def recur(func: Any, *args: Any, **kwargs: Any) -> Any:
+    """`func`, one of `RECURRENCES`, as ONNX's operator: what comes out is for a graph, no numbers.
 
     Packed sequences are no case of it.
 
     Raises:
         InputError: an LSTM with a projection (Sak et al., 2014), which ONNX has not.
     """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kind = _KINDS.get(func)
-        if kind is not None and not kwargs and args[0].dim() == 3:
-            return _layers(kind, *args)
-        return func(*args, **(kwargs or {}))
+    if kwargs or args[0].dim() != 3:
+        return func(*args, **kwargs)
+    return _layers(RECURRENCES[func], *args)
 
 
 def gather_weights(model: onnx_ir.Model) -> None:

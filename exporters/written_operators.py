@@ -6,16 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 aten = torch.ops.aten
-
-
-class WrittenOperators(TorchFunctionMode):
-    """A context in which these operators are written out."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return FORMS.get(func, func)(*args, **(kwargs or {}))
 
 
 def _kth_value(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
@@ -43,7 +35,7 @@ def _mean_slope(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *_: Any, 
     return functional.leaky_relu(x, (lower + upper) / 2)
 
 
-FORMS: dict[Any, Callable[..., Any]] = {
+WRITTEN: dict[Any, Callable[..., Any]] = {
     aten.kthvalue.default: _kth_value,
     aten.median.dim: _median,
     torch.cdist: _distances,

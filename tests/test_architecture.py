@@ -156,6 +156,7 @@ ALLOWED = {
         "edgefold.starts",
         "edgefold.structure",
         "edgefold.tasks",
+        "edgefold.tracing",
         "edgefold.vocabulary",
     ),
     "edgefold.masks": (

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from edgefold.dimensions import trace
 from edgefold.exporters import export_onnx
-from edgefold.exporters.attention_ranks import AttentionRanks
+from edgefold.exporters.onnx_tracing import OperatorForms
 from edgefold.folding import fold
 from edgefold.plans import Plan, Select
 from edgefold.student_building import build_student
@@ -55,7 +56,7 @@ def test_attention_of_another_rank_is_that_of_four_axes(rank: int, mask_rank: in
     model, x = Attention(rank, mask_rank, is_causal).double(), torch.randn(4, 5, 8, dtype=torch.float64)
     seen: list[int] = []
 
-    class Watch(AttentionRanks):
+    class Watch(TorchFunctionMode):
         """Which ranks torch itself is asked for."""
 
         def __torch_function__(self, func: object, types: object, args: tuple = (), kwargs: object = None) -> object:
@@ -64,7 +65,7 @@ def test_attention_of_another_rank_is_that_of_four_axes(rank: int, mask_rank: in
             return func(*args, **(kwargs or {}))  # type: ignore[operator]
 
     expected = model(x)
-    with Watch(), AttentionRanks():
+    with Watch(), OperatorForms():
         found = model(x)
     torch.testing.assert_close(found, expected)
     assert seen == [4]

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from edgefold.checkpoints import load_student, save_student
 from edgefold.exporters import export_onnx
-from edgefold.exporters.written_operators import FORMS
+from edgefold.exporters.written_operators import WRITTEN
 
 aten = torch.ops.aten
 Rule = Callable[[Tensor], Tensor]
@@ -47,7 +47,9 @@ def test_a_model_with_it_is_exported(name: str, tmp_path: Path) -> None:
 def test_order_statistics_come_with_their_places(size: int, keepdim: bool) -> None:
     x = torch.randn(3, size, 2)
     for operator, more in ((aten.median.dim, ()), (aten.kthvalue.default, (2,))):
-        for found, expected in zip(FORMS[operator](x, *more, 1, keepdim), operator(x, *more, 1, keepdim), strict=True):
+        for found, expected in zip(
+            WRITTEN[operator](x, *more, 1, keepdim), operator(x, *more, 1, keepdim), strict=True
+        ):
             assert torch.equal(found, expected)
 
 
@@ -56,4 +58,4 @@ def test_distances_of_points_that_are_close_keep_their_digits(p: float) -> None:
     a = torch.randn(2, 5, 3) + 1000
     b = a[:, :4] + 1e-2
     exact = torch.cdist(a.double(), b.double(), p=p, compute_mode="donot_use_mm_for_euclid_dist")
-    torch.testing.assert_close(FORMS[torch.cdist](a, b, p).double(), exact, rtol=1e-5, atol=0)
+    torch.testing.assert_close(WRITTEN[torch.cdist](a, b, p).double(), exact, rtol=1e-5, atol=0)

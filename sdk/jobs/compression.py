@@ -66,16 +66,19 @@ def compress(
     opened = stages[0]()
     openers = [lambda: opened, *stages[1:]]
     tokens = _tokens(recipe, openers)
+    _begin(recipe.jobs[0])
+    inputs = prepare(opened, tokens)
     if len(openers) > 1 and not resume:
-        rehearse(openers, tokens, progress)
+        rehearse(opened, inputs, stages[1:], tokens, progress)
     _begin(recipe.jobs[0])
     if not resume:
         start_work_folder(work, recipe)
     ends: list[StageEnd] = []
     try:
         for index, folder in enumerate(_folders(work, recipe)):
-            opened = stages[index]() if index else opened
-            inputs = prepare(opened, tokens)
+            if index:
+                opened = stages[index]()
+                inputs = prepare(opened, tokens)
             before = ends[-1].lineage if ends else None
             tell, is_last = _telling(progress, folder), index + 1 == len(stages)
             ends.append(run_stage(opened, inputs, before, folder, resume, is_last, tell))

@@ -1,12 +1,11 @@
 """rehearse(stages): every stage's student built in a hurry, so that what a later one would refuse is told at once."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from edgefold.distillation.pairs import find_pairs
 from edgefold.errors import InputError
 from edgefold.jobs.carrying import Lineage
-from edgefold.jobs.stage_inputs import OpenedStage, prepare
+from edgefold.jobs.stage_inputs import OpenedStage, StageInputs, prepare
 from edgefold.jobs.stage_runs import start_stage, to_objective
 from edgefold.jobs.training_runs import Progress, no_progress
 from edgefold.penalty_terms import PenaltyTerms
@@ -15,33 +14,41 @@ from edgefold.recipes.stages import Job
 QUICK = {"start": "pca", "importance": "energy"}
 
 
-def rehearse(openers: Sequence[Callable[[], OpenedStage]], tokens: Iterable[int] | None, progress: Progress) -> None:
+def rehearse(
+    opened: OpenedStage,
+    inputs: StageInputs,
+    later: Sequence[Callable[[], OpenedStage]],
+    tokens: Iterable[int] | None,
+    progress: Progress,
+) -> None:
     """Go through all stages as the job will, without training and with one batch of calibration each.
 
     Args:
-        openers: one for each stage.
+        opened: the first stage, with its inputs.
+        later: what opens each of the others.
         tokens: as for `prepare`.
 
     Raises:
         InputError: a stage's plan, teacher, data, objective or penalties do not fit the student that comes to it.
     """
     before: Lineage | None = None
-    for index, opener in enumerate(openers):
-        progress("check", index, len(openers), {})
-        opened = opener()
+    total = 1 + len(later)
+    for index in range(total):
+        progress("check", index, total, {})
+        if index:
+            opened = later[index - 1]()
         try:
-            before = _rehearse(opened, tokens, before)
+            inputs = prepare(opened, tokens) if index else inputs
+            before = _rehearse(opened.job, inputs, before)
         except InputError as error:
-            raise InputError(f"Stage {index + 1} of {len(openers)}: {error}") from error
-    progress("check", len(openers), len(openers), {})
+            raise InputError(f"Stage {index + 1} of {total}: {error}") from error
+    progress("check", total, total, {})
 
 
-def _rehearse(opened: OpenedStage, tokens: Iterable[int] | None, before: Lineage | None) -> Lineage:
-    job, inputs = opened.job, prepare(opened, tokens)
-    few = replace(inputs, batches=inputs.batches[:1])
-    lineage, _ = start_stage(_quick(job), few, before, no_progress)
+def _rehearse(job: Job, inputs: StageInputs, before: Lineage | None) -> Lineage:
+    lineage, _ = start_stage(_quick(job), inputs, before, no_progress, inputs.batches[:1])
     objective = to_objective(job)
-    find_pairs(lineage.student, few.teacher, objective, lambda: few.example)
+    find_pairs(lineage.student, inputs.teacher, objective, lambda: inputs.example)
     PenaltyTerms(objective.all_penalties, lineage.student)
     return lineage
 

@@ -13,6 +13,7 @@ from edgefold.recipes.stages import Job
 from edgefold.tasks.batches import bare_batches
 from edgefold.tasks.table import TASKS
 from edgefold.tasks.task import Collate, Splits, Task
+from edgefold.tracing.position_tables import position_limit
 from edgefold.vocabulary.trimming import trim_vocabulary, used_tokens
 
 CALIBRATION_BATCH = 16
@@ -108,10 +109,8 @@ def prepare(opened: OpenedStage, tokens: Iterable[int] | None) -> StageInputs:
 
 
 def _check_lengths(teacher: nn.Module, split: str, rows: Any) -> None:
-    limit = getattr(getattr(teacher, "config", None), "max_position_embeddings", None)
-    longest = max(getattr(rows, "lengths", None) or [0])
-    tables = (module.num_embeddings for module in teacher.modules() if isinstance(module, nn.Embedding))
-    if isinstance(limit, int) and longest > limit in tables:  # of rotary and relative positions there is no table
+    limit, longest = position_limit(teacher), max(getattr(rows, "lengths", None) or [0])
+    if limit is not None and longest > limit:
         raise InputError(
             f"The longest row of data.{split} has {longest} tokens, the teacher has positions for {limit}; set "
             f"data.max_length to {limit} or less."

@@ -1,13 +1,14 @@
 """One stage of a compression: its student is built or carried over, trained, folded and measured."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from edgefold.calibration import Batch
 from edgefold.dimensions import DimensionGraph
 from edgefold.distillation import Contrast, Objective, logits_of
 from edgefold.errors import GateError
@@ -55,7 +56,7 @@ def run_stage(
     """
     begun = time.perf_counter()
     progress("calibrate", 0, 1, {})
-    lineage, metrics = start_stage(opened.job, inputs, before, progress)
+    lineage, metrics = start_stage(opened.job, inputs, before, progress, inputs.batches)
     metrics["calibration_seconds"] = time.perf_counter() - begun
     finished = folder.finished() if resume else None
     if finished is not None:
@@ -68,14 +69,18 @@ def run_stage(
 
 
 def start_stage(
-    job: Job, inputs: StageInputs, before: Lineage | None, progress: Progress
+    job: Job, inputs: StageInputs, before: Lineage | None, progress: Progress, batches: Sequence[Batch]
 ) -> tuple[Lineage, dict[str, float]]:
-    """The first student from its teacher; a later one from the one before, shrunk where the stage has a plan."""
+    """The first student from its teacher; a later one from the one before, shrunk where the stage has a plan.
+
+    Args:
+        batches: for calibration.
+    """
     mode, metrics, source = job.training.mode, {}, inputs.teacher
     graph: DimensionGraph | None = inputs.graph
     if before is not None:
         kept = before.student.mode if job.plan else mode
-        carried = carry_over(before, inputs.teacher, inputs.example, inputs.batches, kept, graph)
+        carried = carry_over(before, inputs.teacher, inputs.example, batches, kept, graph)
         before, metrics["carried_share"] = carried.lineage, carried.share
         if not job.plan:
             return before, metrics
@@ -84,7 +89,7 @@ def start_stage(
         source,
         job.to_plan(),
         inputs.example,
-        inputs.batches,
+        batches,
         mode,
         start=job.calibration.start,
         importance=job.calibration.importance,
