@@ -139,12 +139,9 @@ class _Search:
             if getattr(self.recipe, key):
                 raise InputError(f"A search chooses the sizes itself and trains in one stage; leave `{key}` out.")
         self._claim_folder()
-        if not self.goal.budget.is_timed:
-            self._refuse_what_is_met(self.blanks.build(Plan([])).cost)
+        self._refuse_what_is_met()
         depths = self._explore()
         table = self._measure(depths)
-        if self.goal.budget.is_timed:
-            self._refuse_what_is_met(table.entry(Plan([])).cost, table.teacher_seconds)
         selection = self._choose(depths, table)
         chosen, table, model = selection.candidates, selection.table, selection.model
         limit = self.goal.budget.limit(table.teacher_seconds)
@@ -210,9 +207,15 @@ class _Search:
             )
         return self._measured(plans)
 
-    def _refuse_what_is_met(self, teacher: Cost, seconds: float = 0.0) -> None:
-        budget = self.goal.budget
-        spent = budget.spent(teacher, seconds, self.goal.precision)
+    def _refuse_what_is_met(self) -> None:
+        """Before anything is estimated: the teacher's cost is counted, its time, where a clock decides, measured."""
+        budget, unchanged = self.goal.budget, Plan([])
+        if budget.is_timed:
+            table = self._measured([unchanged])
+            cost, seconds = table.entry(unchanged).cost, table.teacher_seconds
+        else:
+            cost, seconds = self.blanks.build(unchanged).cost, 0.0
+        spent = budget.spent(cost, seconds, self.goal.precision)
         if spent <= (limit := budget.limit(seconds)):
             raise InputError(
                 f"The teacher meets {budget} as it is: it uses {spent / limit:.0%} of it. Give a budget that it misses."
