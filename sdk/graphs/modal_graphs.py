@@ -33,8 +33,7 @@ class ModalGraph(GraphModule):
     back; those that were set when it was traced stay.
 
     What the trace did not keep stays lost: the dropout within scaled_dot_product_attention, layers that their module
-    leaves in evaluation mode while it trains, and that regions are under torch.no_grad or without autocast (`detach`
-    is kept).
+    leaves in evaluation mode while it trains, and regions without autocast.
     """
 
     def train(self, mode: bool = True) -> "ModalGraph":

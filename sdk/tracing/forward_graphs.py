@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.export import Dim, export
 from torch.fx import GraphModule
 
-from edgefold.tracing.autocast_regions import inline_autocast
 from edgefold.tracing.quiet_tracing import quiet
+from edgefold.tracing.regions import inline_regions
 
 
 def forward_graph(model: nn.Module, inputs: Mapping[str, Tensor]) -> GraphModule:
@@ -17,10 +17,19 @@ def forward_graph(model: nn.Module, inputs: Mapping[str, Tensor]) -> GraphModule
 
     It shares the model's parameters, and computes as the model's mode of now says. Raises whatever torch.export does.
     """
+    try:
+        module = _graph(model, inputs, True)
+    except Exception:  # a forward that changes its parameters, as no gradient allows
+        module = _graph(model, inputs, False)
+    inline_regions(module)
+    return module
+
+
+def _graph(model: nn.Module, inputs: Mapping[str, Tensor], has_gradients: bool) -> GraphModule:
+    """With gradients on, a trace shows what runs without them."""
     dynamic = {name: dict.fromkeys(range(min(value.dim(), 2)), Dim.AUTO) for name, value in inputs.items()}
-    with torch.no_grad(), warnings.catch_warnings(), quiet():
+    with torch.set_grad_enabled(has_gradients), warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         program = export(model, (), dict(inputs), dynamic_shapes=dynamic, strict=False)
         module: GraphModule = program.module(check_guards=False)
-    inline_autocast(module)
     return module

@@ -1,7 +1,8 @@
-"""What stands under torch.autocast(enabled=False) is traced as if it stood outside; a region in bf16 stays one."""
+"""What stands under torch.autocast(enabled=False) or torch.no_grad() is traced as if it stood outside, but that nothing
+is learned through the latter; a region in bf16 stays one."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,58 @@ def test_a_region_in_bfloat16_keeps_its_sizes_and_says_so() -> None:
     plain = fold(build_student(model, Plan([Select(name, 8)]), inputs, [inputs], "all"))
     assert plain(**inputs).shape == (4, 2)
     assert plain[1].out_features == 8
+
+
+class Frozen(nn.Module):
+    """A layer that is not trained, by a context or by a decorator; with gradients again, or another region, inside."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.enter, self.inside, self.leave = nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+        self.kind = kind
+
+    @torch.no_grad()
+    def decorated(self, x: Tensor) -> Tensor:
+        return self.inside(x).relu()  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.enter(x)
+        if self.kind == "decorator":
+            inside = self.decorated(hidden)
+        elif self.kind == "entrance":  # what comes before is frozen, and given back as it is
+            with torch.no_grad():
+                hidden, inside = self.enter(x), x
+            inside = self.inside(hidden).relu()
+        else:
+            with torch.no_grad(), torch.autocast("cpu", enabled=False) if self.kind == "autocast" else nullcontext():
+                inside = self.inside(hidden).relu()
+        return self.leave(inside + hidden)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", ["context", "decorator", "entrance", "autocast"])
+def test_a_traced_module_learns_what_its_source_learns(kind: str, tmp_path: Path) -> None:
+    model = Frozen(kind).eval()
+    assert set(free(trace(model, X)).values()) == {16}
+    opened = load_student(save_student(model, tmp_path / "student", inputs=X))
+    for network in (model.train(), opened.train()):
+        network(**X).square().sum().backward()
+    assert any(parameter.grad is None for parameter in model.parameters())
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(opened.get_parameter(name).grad, parameter.grad)
+
+
+class Counted(nn.Module):
+    """It keeps count in a parameter, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave, self.calls = nn.Linear(8, 16), nn.Linear(16, 3), nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.add_(1.0)
+        return self.leave(self.enter(x).relu())  # type: ignore[no-any-return]
+
+
+def test_a_forward_that_no_gradient_allows_is_traced_without() -> None:
+    assert set(free(trace(Counted(), X)).values()) == {16}
