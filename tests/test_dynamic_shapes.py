@@ -1,7 +1,10 @@
 """Which axes are dynamic, and examples of other sizes."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +15,7 @@ from edgefold.exporters.dynamic_shapes import (
     check_dynamic_axes,
     distinct_inputs,
     find_dynamic_axes,
+    longest_rows,
     ragged_variants,
     shared_dims,
     without_fixed,
@@ -39,6 +43,36 @@ def test_matrices_of_whole_numbers_have_a_sequence_and_all_else_a_batch() -> Non
     dims = shared_dims(axes)
     assert dims["ids"][0] is dims["pixels"][0]
     assert dims["ids"][1] is dims["mask"][1]
+
+
+def test_a_table_of_positions_bounds_tokens_and_nothing_else(make_bert: Callable[..., Any]) -> None:
+    """Nor where the example is longer, nor where the configuration has a number of which there is no table."""
+    model, axes = make_bert(), {"input_ids": TOKENS, "values": {0: "batch", 1: "samples"}}
+    limit = model.config.max_position_embeddings
+    inputs = {"input_ids": torch.ones(2, 5).long(), "values": torch.ones(2, 7)}
+    assert longest_rows(model, inputs, axes) == {"sequence": limit}
+    assert longest_rows(model, {**inputs, "input_ids": torch.ones(2, limit + 1).long()}, axes) == {}
+    dims = shared_dims(axes, longest=longest_rows(model, inputs, axes))
+    assert (dims["input_ids"][1].max, dims["input_ids"][0].max) == (limit, shared_dims(axes)["input_ids"][0].max)
+    model.config.max_position_embeddings = limit - 1
+    assert longest_rows(model, inputs, axes) == {}
+
+
+def test_a_model_with_such_a_table_is_traced_once_and_runs_at_its_full_length(
+    make_bert: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgefold.exporters import onnx as module
+
+    model, convert, calls = make_bert().float(), module._convert_hugging_face, []
+    monkeypatch.setattr(module, "_convert_hugging_face", lambda *given: calls.append(1) or convert(*given))
+    ids = torch.randint(1, 30, (2, 5))
+    artifact = export_onnx(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, tmp_path / "onnx")
+    assert len(calls) == 1
+    longest = torch.randint(1, 30, (1, model.config.max_position_embeddings))
+    batch = {"input_ids": longest, "attention_mask": torch.ones_like(longest)}
+    session = onnxruntime.InferenceSession(artifact.model_path)
+    (found, *_) = session.run(None, {name: value.numpy() for name, value in batch.items()})
+    torch.testing.assert_close(torch.from_numpy(found), model(**batch).logits.detach(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])

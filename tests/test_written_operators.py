@@ -1,8 +1,9 @@
 """What torch has no ONNX for is written with what it has: the same numbers, and a graph at any batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import onnx_ir
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from edgefold.checkpoints import load_student, save_student
 from edgefold.exporters import export_onnx
+from edgefold.exporters.graph_parts import GraphPart, convert_part
 from edgefold.exporters.written_operators import WRITTEN
 
 aten = torch.ops.aten
@@ -40,6 +42,22 @@ def test_a_model_with_it_is_exported(name: str, tmp_path: Path) -> None:
     assert export_onnx(model, inputs, tmp_path / "onnx").inputs[0].shape == ("batch", 5, 8)
     opened = load_student(save_student(model, tmp_path / "saved", inputs=inputs))
     assert export_onnx(opened, inputs, tmp_path / "again").inputs[0].shape == ("batch", 5, 8)
+
+
+def test_so_is_a_part_of_a_generator() -> None:
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(8, 6, batch_first=True)
+
+        def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            states = self.rnn(inputs["x"])[0]
+            return {"y": torch.cdist(states, states.median(1, keepdim=True)[0])}
+
+    axes = {"x": {0: "batch", 1: "sequence"}, "y": {0: "batch", 1: "sequence"}}
+    graph = convert_part(GraphPart("encoder", Part().eval(), {"x": torch.randn(4, 5, 8)}, ("y",), axes), 20)
+    assert [node.op_type for node in graph.graph].count("GRU") == 1
+    assert graph.graph.inputs[0].shape == onnx_ir.Shape(["batch", "sequence", 8])
 
 
 @pytest.mark.parametrize("size", [4, 5])
