@@ -20,6 +20,8 @@ FORMS: dict[Any, Callable[..., Any]] = {
     **{func: partial(recur, func) for func in RECURRENCES},
 }
 """Operator -> the same, called alike."""
+WITHOUT_STACKS = "do_not_emit_stack_traces"
+"""Of torch 2.12 and later; earlier ones do not look at it."""
 
 
 class OperatorForms(TorchFunctionMode):
@@ -32,11 +34,11 @@ class OperatorForms(TorchFunctionMode):
 @contextmanager
 def for_onnx() -> Iterator[None]:
     """Also without gradients, without what torch tells its developers, and without a stack trace for each node."""
-    before = torch.fx.config.do_not_emit_stack_traces
-    torch.fx.config.do_not_emit_stack_traces = True
+    before = getattr(torch.fx.config, WITHOUT_STACKS, False)
+    setattr(torch.fx.config, WITHOUT_STACKS, True)
     try:
         with torch.no_grad(), warnings.catch_warnings(), quiet(), OperatorForms():
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.fx.config.do_not_emit_stack_traces = before
+        setattr(torch.fx.config, WITHOUT_STACKS, before)
