@@ -1,9 +1,9 @@
-"""Parameters that only the loss uses, made reachable from a module's outputs for DistributedDataParallel."""
+"""Which parameters training reaches: those of the loss alone, for DistributedDataParallel, and those of nothing."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.autograd import Function
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
@@ -37,3 +37,29 @@ class _Reaching(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return gradient, *[None] * ctx.others
+
+
+class Unreached:
+    """The names of the trainable parameters of a module that no step has given a gradient so far."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._parameters = {name: each for name, each in module.named_parameters() if each.requires_grad}
+        self._total, self._has_looked = len(self._parameters), False
+
+    def look(self) -> None:
+        """Once the gradients of a step are there."""
+        self._has_looked = True
+        self._parameters = {name: each for name, each in self._parameters.items() if each.grad is None}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Empty where no step was looked at."""
+        return tuple(self._parameters) if self._has_looked else ()
+
+    def __str__(self) -> str:
+        few = ", ".join(self.names[:3]) + (", ..." if len(self.names) > 3 else "")
+        return (
+            f"Training reached {self._total - len(self.names)} of {self._total} parameters. Without a gradient in any "
+            f"step, and so as the start left them: {few}. They have no part in the loss, or forward runs them under "
+            "torch.no_grad()."
+        )

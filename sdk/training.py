@@ -1,6 +1,7 @@
 """CompressionTrainer: transformers.Trainer with the loss of an Objective between teacher and student."""
 
 import inspect
+import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from math import isfinite
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
@@ -22,10 +24,15 @@ from edgefold.fingerprints import fingerprint_data, fingerprint_model
 from edgefold.gates.schedule import GateSchedule, give_own_rates
 from edgefold.masks.schedule import MaskSchedule
 from edgefold.penalty_terms import PenaltyTerms
+from edgefold.reachability import Unreached
 from edgefold.students import Student
 from edgefold.teachers.cache import EXAMPLE_IDS, NumberedCollator, NumberedDataset, TeacherCache
 from edgefold.teachers.files import INDEX, TeacherFiles, record_teacher
 from edgefold.teachers.rows import TeacherOutputs
+
+logger = logging.getLogger(__name__)
+WHOLE_GRADIENTS = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+"""Where every process has the gradient of every parameter."""
 
 
 class CompressionTrainer(Trainer):
@@ -137,13 +144,16 @@ class CompressionTrainer(Trainer):
         """As the Trainer's, with the learned maps as part of the student until it returns; it then computes in full.
 
         accelerate leaves the autocast of mixed precision on the model's forward, so that a student trained in bfloat16
-        would go on computing in it.
+        would go on computing in it. What no step has reached is told in a log.
         """
         assert self.model is not None
+        self._unreached = Unreached(self.model)
         if self._cache_folder is not None and self.cache is None:
             self.cache = self._open_cache(self._cache_folder)
         with attached(self.distillation.maps, self.model):
             result = super().train(*args, **kwargs)
+        if self._unreached.names:
+            logger.warning("%s", self._unreached)
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         return result
 
@@ -166,6 +176,8 @@ class CompressionTrainer(Trainer):
         loss = super().training_step(model, inputs, num_items_in_batch)
         if isinstance(student, Student):
             student.masks.mask_gradients(student.module)
+        if self.accelerator.distributed_type in WHOLE_GRADIENTS and self.accelerator.sync_gradients:
+            self._unreached.look()
         return loss
 
     def compute_loss(

@@ -116,8 +116,13 @@ def test_checkpoints_of_shared_layers_resume(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_training_lowers_the_loss_in_every_mode(
-    mode: str, teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
+def test_training_lowers_the_loss_and_reaches_everything_in_every_mode(
+    mode: str,
+    teacher: Any,
+    rows: Any,
+    make_student: Callable[..., Student],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     student = make_student(mode)
     arguments = {"max_steps": 40, "learning_rate": 3e-3}
@@ -125,6 +130,26 @@ def test_training_lowers_the_loss_in_every_mode(
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+    assert "Training reached" not in caplog.text
+
+
+def test_what_no_step_reaches_is_told(
+    teacher: Any, rows: Any, make_bert: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A layer that runs without gradients; an embedding below it is reached by way of the residual stream."""
+    student = make_bert(hidden_dropout_prob=0.0).float()
+    frozen = student.bert.encoder.layer[1].output.dense
+    frozen.forward = torch.no_grad()(frozen.forward)
+    before = frozen.weight.detach().clone()
+    make_trainer(student, teacher, rows, tmp_path, objective=Objective(hidden=0.0)).train()
+    assert torch.equal(frozen.weight, before)
+    (told,) = [record.message for record in caplog.records if record.name == "edgefold.training"]
+    count = len(list(student.parameters()))
+    assert f"reached {count - 4} of {count} parameters" in told
+    assert "bert.encoder.layer.1.intermediate.dense.weight" in told
+    caplog.clear()
+    make_trainer(make_bert(), teacher, rows, tmp_path, objective=Objective(hidden=0.0)).train()
+    assert "Training reached" not in caplog.text
 
 
 def test_projection_mode_leaves_the_teachers_weights(
