@@ -81,7 +81,7 @@ def test_a_region_in_bfloat16_keeps_its_sizes_and_says_so() -> None:
 
 
 class Frozen(nn.Module):
-    """A layer that is not trained, by a context or by a decorator; with gradients again, or another region, inside."""
+    """A layer that is not trained, by a context or a decorator, before or behind others, or with a region inside."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
