@@ -10,7 +10,7 @@ from made_reports import STATE, make_report
 from torch import Tensor, nn
 
 from edgefold.budget import onnxruntime_target
-from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget, check_precision_there
+from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget, check_runs_there
 from edgefold.errors import DeviceError, InputError
 from edgefold.gpu_states import GpuState
 
@@ -92,6 +92,22 @@ def test_a_table_of_a_gpu_is_of_that_gpu(
     assert {name for name in keys["cpu"] if keys["cpu"][name] != keys["cuda"][name]} == {"device"}
 
 
+def test_launches_by_graphs_are_measured_so_and_have_a_table_of_their_own(
+    benchmark: Benchmark,
+    tmp_path: Path,
+    text_batch: Callable[..., dict[str, Tensor]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(onnxruntime_target, "check_gpu", lambda: None)
+    targets = [
+        OnnxRuntimeTarget(Words(1), tmp_path, "fp32", **SHAPE, threads=1, device="cuda", cuda_graph=graph)
+        for graph in (False, True)
+    ]
+    assert targets[0].key != targets[1].key
+    targets[1](Words(1), text_batch())
+    assert (benchmark.settings["cuda_graph"], benchmark.settings["io_binding"]) == (True, True)
+
+
 def test_without_a_gpu_it_is_said_before_anything_is_exported(
     tmp_path: Path, make_bert: Callable[..., nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,4 +121,9 @@ def test_without_a_gpu_it_is_said_before_anything_is_exported(
 @pytest.mark.parametrize(("precision", "device"), [("fp16", "cpu"), ("int8", "cuda"), ("fp16", "ssh://me@board")])
 def test_precisions_that_a_device_does_not_run_are_refused(precision: str, device: str) -> None:
     with pytest.raises(InputError, match=f"On {device} a search measures fp32 or .*; got precision {precision!r}"):
-        check_precision_there(precision, device)
+        check_runs_there(precision, device)
+
+
+def test_a_graph_is_of_a_gpu() -> None:
+    with pytest.raises(InputError, match="launched on an NVIDIA GPU alone, device='cuda'; got device='cpu'"):
+        check_runs_there("fp32", "cpu", cuda_graph=True)

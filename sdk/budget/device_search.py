@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from edgefold.budget.goals import Budget, parse_budget
-from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget, Precision, check_precision_there
+from edgefold.budget.onnxruntime_target import OnnxRuntimeTarget, Precision, check_runs_there
 from edgefold.budget.search import Effort, Goal, Target
 from edgefold.budget.search import search as search_on
 from edgefold.budget.trials import SearchResult
@@ -20,6 +20,7 @@ def search(
     *,
     keep: float = 0.99,
     device: str = "cpu",
+    cuda_graph: bool = False,
     precision: Precision = "fp32",
     batch: int = 1,
     sequence: int = 128,
@@ -38,22 +39,30 @@ def search(
         out: a folder for the search; given again, the search goes on.
         keep: of the teacher's quality, on the validation data.
         device: "cpu" or "cuda" of this machine, or ssh://user@host[:port].
+        cuda_graph: on "cuda", whether the kernels of a pass are launched as one graph.
         precision: of the latency, "fp16" on a GPU alone and "int8" not there; quality is the student's in float32.
         sequence: tokens of each of the `batch` rows.
 
     Raises:
-        InputError: bad data, a precision that the device does not run, or `out` holds something else.
+        InputError: bad data, a precision or a graph that the device does not run, or `out` holds something else.
         GateError: no plan is within the budget.
         DeviceError: the device cannot be reached.
     """
     job = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe))
     wanted = parse_budget(budget) if isinstance(budget, str) else budget
-    check_precision_there(precision, device)
+    check_runs_there(precision, device, cuda_graph)
     job.check_paths()
     goal = Goal(wanted, keep, precision, batch, sequence)
     teacher = TASKS[job.task].open_teacher(job.teacher)
     with tempfile.TemporaryDirectory(prefix="edgefold-search-") as folder:
         measure = OnnxRuntimeTarget(
-            teacher, Path(folder), precision, batch=batch, sequence=sequence, threads=threads, device=device
+            teacher,
+            Path(folder),
+            precision,
+            batch=batch,
+            sequence=sequence,
+            threads=threads,
+            device=device,
+            cuda_graph=cuda_graph,
         )
         return search_on(job, goal, Target(measure, measure.key), Path(out), effort=effort, progress=progress)

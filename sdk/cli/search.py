@@ -22,6 +22,9 @@ def search_student(
     device: Annotated[
         str, typer.Option(help="Where latency is measured: cpu or cuda of this machine, or ssh://user@host[:port].")
     ] = "cpu",
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="On cuda: launch a pass's kernels as one graph, as small models need.")
+    ] = False,
     precision: Annotated[
         Literal["fp32", "fp16", "int8"],
         typer.Option(help="Of the latency, fp16 on a GPU and int8 on CPUs; quality is the student's in float32."),
@@ -57,4 +60,5 @@ def search_student(
         threads=threads,
         effort=Effort(measured_plans=measured, short_trials=trials, full_trials=full_trials),
         device=device,
+        cuda_graph=cuda_graph,
     )

@@ -26,6 +26,7 @@ def run_search(
     threads: int,
     effort: Effort,
     device: str,
+    cuda_graph: bool,
 ) -> Answer:
     """Search for a student, and say what was found; status 3 where no student meets both goals.
 
@@ -39,6 +40,7 @@ def run_search(
             out,
             keep=keep,
             device=device,
+            cuda_graph=cuda_graph,
             precision=precision,
             batch=batch,
             sequence=sequence,
