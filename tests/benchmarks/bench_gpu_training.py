@@ -6,8 +6,8 @@ A Llama of SmolLM2-135M's sizes teaches a student of 5/6 of its width and neuron
 CompressionTrainer. TEACHER=out/generation/teacher takes that model and DATA=out/generation/data/train its text; else
 both are random. Model FLOP utilisation counts the products and attention of the teacher's pass, the student's pass and
 its gradients (as torch.utils.flop_counter sees them) over PEAK, 989 TFLOP/s of bfloat16 without sparsity, the data
-sheet's figure for an H100 or H200 SXM. Rates are of the steps after the first WARMUP, by the host's clock around steps
-that the card has finished. SMOKE=1 runs all of it in short, on the CPU where there is no card.
+sheet's figure for an H100 or H200 SXM. Rates are of the steps after the first third, by the host's clock around steps
+that the card has finished. COMPILED=1 adds a row with torch.compile. SMOKE=1 runs all of it in short, on the CPU where there is no card.
 """
 
 import copy
@@ -38,8 +38,8 @@ from edgefold.training import CompressionTrainer
 
 SMOKE = bool(os.environ.get("SMOKE"))
 PEAK = float(os.environ.get("PEAK", "989")) * 1e12
-SHAPES = [(2, 16)] if SMOKE else [(16, 128), (32, 512), (64, 1024)]
-STEPS, WARMUP = (3, 1) if SMOKE else (30, 10)
+SHAPES = {(2, 16): 3} if SMOKE else {(16, 128): 30, (32, 512): 12, (32, 1024): 9}
+"""Rows and tokens of each, and the steps that are made."""
 AGREEMENT = (2, 16, 3) if SMOKE else (4, 64, 12)
 """Rows, tokens and steps of the runs that are compared."""
 SIZES: dict[str, Any] = {
@@ -155,7 +155,7 @@ def measured_peak() -> float:
 def test_gpu_training() -> None:
     teacher = load_teacher()
     vocabulary = teacher.config.vocab_size
-    tokens = load_tokens(max(rows * length * STEPS for rows, length in SHAPES), vocabulary)
+    tokens = load_tokens(max(rows * length * steps for (rows, length), steps in SHAPES.items()), vocabulary)
     student = make_student(teacher, tokens)
     sizes = [sum(p.numel() for p in model.parameters()) / 1e6 for model in (teacher, student)]
     print(f"\nteacher {sizes[0]:.1f} M parameters, student {sizes[1]:.1f} M; torch {torch.__version__}")
@@ -163,11 +163,13 @@ def test_gpu_training() -> None:
         print(f"{torch.cuda.get_device_name()}; a product of 8192 x 8192: {measured_peak() / 1e12:.0f} TFLOP/s in bf16")
     print("| rows x tokens | precision | ms a step | tokens/s | TFLOP/s | of the peak | GiB |")
     print("|---|---|---|---|---|---|---|")
-    for shape in SHAPES:
-        for name, how in (("fp32", {}), ("bf16", {"bf16": True})):
-            if not torch.cuda.is_available() and name == "bf16":
-                how = {"bf16": True, "use_cpu": True}
-            trainer, watcher = make_trainer(copy.deepcopy(student), teacher, tokens, shape, STEPS, **how)
+    half = {"bf16": True} if torch.cuda.is_available() else {"bf16": True, "use_cpu": True}
+    rows_of_table: dict[str, dict[str, Any]] = {"fp32": {}, "bf16": half}
+    if os.environ.get("COMPILED"):
+        rows_of_table["bf16, compiled"] = {**half, "torch_compile": True}
+    for shape, steps in SHAPES.items():
+        for name, how in rows_of_table.items():
+            trainer, watcher = make_trainer(copy.deepcopy(student), teacher, tokens, shape, steps, **how)
             if torch.cuda.is_available():
                 torch.cuda.reset_peak_memory_stats()
             try:
@@ -176,7 +178,8 @@ def test_gpu_training() -> None:
             except torch.OutOfMemoryError:
                 print(f"| {shape[0]} x {shape[1]} | {name} | out of memory | | | | |", flush=True)
                 continue
-            seconds = (watcher.times[-1] - watcher.times[WARMUP - 1]) / (STEPS - WARMUP)
+            warm = steps // 3
+            seconds = (watcher.times[-1] - watcher.times[warm - 1]) / (steps - warm)
             rate = flops / seconds
             memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
             print(
@@ -201,6 +204,6 @@ def test_gpu_training() -> None:
     reference = runs["CPU fp32"]
     for name, losses in runs.items():
         off = max(abs(a - b) / abs(b) for a, b in zip(losses, reference, strict=True))
-        print(f"{name}: {' '.join(f'{loss:.4f}' for loss in losses)}; off by {off:.2%} at most")
+        print(f"{name}: {' '.join(f'{loss:.4g}' for loss in losses)}; off by {off:.2%} at most")
     for losses in runs.values():
         assert max(abs(a - b) / abs(b) for a, b in zip(losses, reference, strict=True)) < 0.05

@@ -4,13 +4,14 @@
 
 MiniLM-L6, batch 1 x 128 tokens, ONNX Runtime on one thread, processor time, each student in turns with the teacher.
 The model is fitted to MEASURED plans of the same kinds (12 unless told otherwise) and the teacher. PRECISION is fp32 or
-int8 (dynamic).
+int8 (dynamic). DEVICE=cuda measures on a GPU, there with PRECISION fp32 or fp16, BATCH rows, and GRAPH=1 for CUDA graphs.
 """
 
 import os
 from itertools import chain
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,12 @@ from edgefold.structure.restructuring import restructure
 
 MEASURED = int(os.environ.get("MEASURED", "12"))
 PREDICTED = 10
-PRECISION: Precision = "int8" if os.environ.get("PRECISION") == "int8" else "fp32"
+PRECISION: Precision = os.environ.get("PRECISION", "fp32")  # type: ignore[assignment]
+HOW: dict[str, Any] = {
+    "device": os.environ.get("DEVICE", "cpu"),
+    "batch": int(os.environ.get("BATCH", "1")),
+    "cuda_graph": bool(os.environ.get("GRAPH")),
+}
 LIMIT = 0.1
 
 
@@ -52,13 +58,13 @@ def test_predicted_against_measured(tmp_path: Path) -> None:
         list(chain(*(plans_of(teacher, inputs, kept, seed, count // 2) for kept in depths)))
         for seed, count in ((1, MEASURED), (2, PREDICTED))
     )
-    measure = OnnxRuntimeTarget(teacher, tmp_path, PRECISION, batch=1, sequence=128, threads=1)
-    key = {"teacher": "MiniLM-L6", "precision": PRECISION}
+    measure = OnnxRuntimeTarget(teacher, tmp_path, PRECISION, sequence=128, threads=1, **HOW)
+    key = {"teacher": "MiniLM-L6", "precision": PRECISION, **{name: str(value) for name, value in HOW.items()}}
     students = BlankStudents(teacher, inputs)
     table = measure_plans(students, [Plan([]), *known], measure, key=key, path=tmp_path / "table.json")
     model = table.fit()
     tested = measure_plans(students, unknown, measure, key=key)
-    print(f"\n{PRECISION}, fitted to {len(table.entries)} plans, left out one by one: {model.median_error:.1%}")
+    print(f"\n{PRECISION}, {HOW}, fitted to {len(table.entries)} plans, left out one by one: {model.median_error:.1%}")
     print({name: f"{value:.3g}" for name, value in model.coefficients.items() if value})
     errors = [_compare(table, tested, i, model.predict(entry.cost)) for i, entry in enumerate(tested.entries)]
     print(f"median error of {len(errors)} plans it had not seen: {median(errors):.1%}, largest {max(errors):.1%}")
