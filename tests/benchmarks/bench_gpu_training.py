@@ -7,7 +7,8 @@ CompressionTrainer. TEACHER=out/generation/teacher takes that model and DATA=out
 both are random. Model FLOP utilisation counts the products and attention of the teacher's pass, the student's pass and
 its gradients (as torch.utils.flop_counter sees them) over PEAK, 989 TFLOP/s of bfloat16 without sparsity, the data
 sheet's figure for an H100 or H200 SXM. Rates are of the steps after the first third, by the host's clock around steps
-that the card has finished. COMPILED=1 adds a row with torch.compile. SMOKE=1 runs all of it in short, on the CPU where there is no card.
+that the card has finished. COMPILED=1 adds a row with torch.compile. SMOKE=1 runs all of it in short, on the CPU where
+there is no card.
 """
 
 import copy

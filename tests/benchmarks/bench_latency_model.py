@@ -4,7 +4,7 @@
 
 MiniLM-L6, batch 1 x 128 tokens, ONNX Runtime on one thread, processor time, each student in turns with the teacher.
 The model is fitted to MEASURED plans of the same kinds (12 unless told otherwise) and the teacher. PRECISION is fp32 or
-int8 (dynamic). DEVICE=cuda measures on a GPU, there with PRECISION fp32 or fp16, BATCH rows, and GRAPH=1 for CUDA graphs.
+int8 (dynamic). DEVICE=cuda measures on a GPU: PRECISION fp32 or fp16, BATCH rows, CUDA graphs with GRAPH=1.
 """
 
 import os
