@@ -2,9 +2,7 @@
 
 import inspect
 import logging
-from collections import defaultdict
 from collections.abc import Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from edgefold.gates.schedule import GateSchedule, give_own_rates
 from edgefold.masks.schedule import MaskSchedule
 from edgefold.penalty_terms import PenaltyTerms
 from edgefold.reachability import Unreached
+from edgefold.running_terms import RunningTerms
 from edgefold.students import Student
 from edgefold.teachers.cache import EXAMPLE_IDS, NumberedCollator, NumberedDataset, TeacherCache
 from edgefold.teachers.files import INDEX, TeacherFiles, record_teacher
@@ -103,8 +102,10 @@ class CompressionTrainer(Trainer):
         if self.gates is not None:
             self.add_callback(GateSchedule(self.gates))
         self._is_attached = False
-        self._terms: dict[str, float] = defaultdict(float)
-        self._term_steps = 0
+        self._terms = RunningTerms()
+        self.args.logging_nan_inf_filter = (
+            False  # it waits for the card in every step, for what ends the training anyway
+        )
 
     def _check(self, teacher: nn.Module | None, teacher_tokenizer: Any, tokenizer: Any) -> None:
         if self.objective.needs_teacher and teacher is None:
@@ -152,6 +153,7 @@ class CompressionTrainer(Trainer):
             self.cache = self._open_cache(self._cache_folder)
         with attached(self.distillation.maps, self.model):
             result = super().train(*args, **kwargs)
+        self._terms.settle()
         if self._unreached.names:
             logger.warning("%s", self._unreached)
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
@@ -191,13 +193,15 @@ class CompressionTrainer(Trainer):
             return (task, outputs) if return_outputs else task
         student = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         views = self.distillation.views(inputs)
+        if not self.objective.task:
+            views = self._without_labels(views)  # of which models compute a loss that none asked for
         seen = self.distillation.run_student(model, views, also=self.penalties.paths)
         terms = {"task": self.objective.task * _task_loss(seen.outputs, views)} if self.objective.task else {}
         teacher = self._teacher_outputs(inputs, ids) if self.objective.needs_teacher else None
         terms |= self.distillation.terms(seen, teacher, inputs, inputs.get(self.label_names[0]))
         terms |= self.penalties.values(student, seen.hidden, views)
         terms |= {"gates": self.gates.lagrangian()} if self.gates is not None else {}
-        self._record(terms)
+        self._terms.add(self.state.global_step + 1, terms)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         return (loss, seen.outputs) if return_outputs else loss
 
@@ -229,25 +233,16 @@ class CompressionTrainer(Trainer):
         assert self.teacher is not None
         return self.distillation.run_teacher(self.teacher, self._without_labels(inputs))
 
-    def _record(self, terms: Mapping[str, Tensor]) -> None:
-        """Sum the terms up to the next log; what is not finite ends the training, which nothing would mend."""
-        self._term_steps += 1
-        for name, term in terms.items():
-            value = float(term.detach())
-            if not isfinite(value):
-                raise InputError(
-                    f"The loss term {name} is {value} in step {self.state.global_step + 1}: training diverged. Lower "
-                    "the learning rate, or look for NaN in the data and in the teacher's outputs."
-                )
-            self._terms[name] += value
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """As the Trainer's, once it is known that the steps before it were finite."""
+        self._terms.settle()
+        super()._save_checkpoint(*args, **kwargs)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Adds the mean of each term of the loss since the last log, as loss_task, loss_logits, ..., and gates_share,
         the share of the parameters that their gates leave, expected or settled."""
-        if self._term_steps and "loss" in logs:
-            logs |= {f"loss_{name}": value / self._term_steps for name, value in self._terms.items()}
-            self._terms.clear()
-            self._term_steps = 0
+        if "loss" in logs and (means := self._terms.take_means()):
+            logs |= {f"loss_{name}": value for name, value in means.items()}
             if self.gates is not None:
                 settled = self.gates.is_settled
                 logs["gates_share"] = (

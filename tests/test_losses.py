@@ -21,6 +21,7 @@ from edgefold.distillation import (
     pool,
     relation_loss,
 )
+from edgefold.distillation.row_divergences import ELEMENTS
 from edgefold.errors import InputError
 
 MASK = torch.tensor([[1, 1, 0], [1, 0, 0]])
@@ -78,6 +79,38 @@ def test_gradients_reach_the_projection() -> None:
         inputs = (student.clone().requires_grad_(), projection.clone().requires_grad_())
         assert torch.autograd.gradcheck(lambda s, p, loss=loss: loss(s, teacher, p), inputs)
         assert loss(teacher @ projection, teacher, projection).abs() < 1e-15
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6], ids=["row by row", "a rest", "at once"])
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "ragged"])
+def test_logits_are_compared_a_few_rows_at_a_time(
+    rows: int, mask: Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ELEMENTS, "cpu", rows * 5 + 4)
+    student, teacher = random(2, 3, 5).requires_grad_(), random(2, 3, 5, seed=1)
+    value = logits_loss(student, teacher, 3.0, mask)
+    log_p, log_q = (logits / 3 for logits in (teacher, student))
+    each = torch.distributions.kl_divergence(*(torch.distributions.Categorical(logits=x) for x in (log_p, log_q)))
+    counted = torch.ones(2, 3) if mask is None else mask
+    expected = 9 * (each * counted).sum() / counted.sum()
+    torch.testing.assert_close(value, expected)
+    wanted, found = (torch.autograd.grad(loss, student)[0] for loss in (expected, value))
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_halves_are_compared_in_single_precision(dtype: torch.dtype) -> None:
+    """16,384 rows: a gradient of 1 / rows is none in float16, before the loss is scaled."""
+    student, teacher = (random(2**14, 3, seed=seed).to(dtype) for seed in (0, 1))
+    found, wanted = student.clone().requires_grad_(), student.double().requires_grad_()
+    value, expected = logits_loss(found, teacher, 1.0), logits_loss(wanted, teacher.double(), 1.0)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=0)
+    for loss in (value, expected):
+        (loss * 2**14).backward()
+    assert found.grad is not None
+    assert wanted.grad is not None
+    torch.testing.assert_close(found.grad.double(), wanted.grad, rtol=0.01, atol=1e-3)
 
 
 def test_cosine_loss_sees_directions_alone() -> None:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from edgefold.distillation.masking import masked_mean
+from edgefold.distillation.masking import mean_weights
+from edgefold.distillation.row_divergences import divergence
 from edgefold.errors import InputError
 
 IGNORED = -100
@@ -17,7 +18,8 @@ def logits_loss(student: Tensor, teacher: Tensor, temperature: float, mask: Tens
     """tau^2 * mean KL(softmax(teacher / tau) || softmax(student / tau)) (Hinton, Vinyals and Dean, 2015).
 
     Args:
-        student, teacher: (..., classes). The factor tau^2 keeps the gradient's scale whatever the temperature.
+        student, teacher: (..., classes); the gradient is the student's alone. The factor tau^2 keeps its scale whatever
+            the temperature.
         mask: (...), nonzero where a position counts; all count when left out.
 
     Raises:
@@ -35,10 +37,9 @@ def logits_loss(student: Tensor, teacher: Tensor, temperature: float, mask: Tens
             "The models return one number for an example, which is no choice among classes, so that no divergence is "
             "defined. Set logits=0, and outputs=0.7 to match the number."
         )
-    log_student = nn.functional.log_softmax(student / temperature, dim=-1)
-    log_teacher = nn.functional.log_softmax(teacher / temperature, dim=-1)
-    divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
-    return temperature**2 * masked_mean(divergence, mask)
+    weights = mean_weights(student.detach()[..., 0].to(torch.promote_types(student.dtype, torch.float32)), mask)
+    mine, other = (logits.reshape(-1, logits.shape[-1]) for logits in (student, teacher))
+    return temperature**2 * divergence(mine, other, weights.flatten(), temperature)
 
 
 def classes_last(logits: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -19,3 +20,11 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
         return values.mean()
     weights = mask.to(values.dtype)
     return (values * weights).sum() / weights.sum().clamp_min(1)
+
+
+def mean_weights(like: Tensor, mask: Tensor | None) -> Tensor:
+    """Weights, of the shape of `like`, with which a sum is `masked_mean`."""
+    if mask is None or mask.shape != like.shape:
+        return torch.full_like(like, 1 / max(1, like.numel()))
+    weights = mask.to(like.dtype)
+    return weights / weights.sum().clamp_min(1)

@@ -68,6 +68,7 @@ def training_arguments(
         label_names=list(label_names),
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
+        accelerator_config={"non_blocking": torch.cuda.is_available()},  # batches are copied while the card computes
         report_to=list(settings.report_to),
         run_name=name,
         disable_tqdm=True,
