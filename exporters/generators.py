@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from edgefold.exporters.preparation import check_exportable, prepared, zero_shar
 from edgefold.exporters.quantization import check_quantization, quantize_model
 from edgefold.exporters.sequence_decoders import sequence_parts
 from edgefold.exporters.targets import TORCH_OPSET, choose_opset
+from edgefold.exporters.versions import exporting_versions
 from edgefold.exporters.weight_quantization import quantize_weights
 from edgefold.staging import check_output_folder, staged_folder
 
@@ -128,7 +128,7 @@ def export_generator(
                 "sparsity": zero_shares(model),
                 "quantization": "dynamic" if precision == "int8" else None,
                 **({"kept_fp32": kept} if kept is not None else {}),
-                "versions": {name: version(name) for name in ("edgefold", "torch", "onnx", "onnxruntime")},
+                "versions": exporting_versions(),
             },
         )
     return load_artifact(out)

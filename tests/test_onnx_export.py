@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from tiny_exports import TOLERANCE, Bag, Pair, Sum, assert_equal, ids_and_mask, run
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from edgefold import Plan, Project, build_student, fold
 from edgefold.artifacts import Artifact, load_artifact
 from edgefold.errors import InputError
-from edgefold.exporters import export_onnx
+from edgefold.exporters import export_onnx, versions
 
 Make = Callable[..., Any]
 
@@ -43,6 +45,17 @@ def test_an_artifact_says_what_it_takes_and_how_it_was_made(bag: Artifact) -> No
     assert [(spec.name, spec.dtype, spec.shape) for spec in bag.outputs] == [("output", "float32", ("batch", 3))]
     assert 0 <= bag.lineage["parity"]["fp32"] <= TOLERANCE
     assert set(bag.lineage["versions"]) == {"edgefold", "torch", "onnx", "onnxruntime"}
+
+
+def test_versions_are_told_where_onnxruntime_is_its_build_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(name: str) -> str:
+        if name == "onnxruntime":
+            raise PackageNotFoundError(name)
+        return "1.2"
+
+    monkeypatch.setattr(versions, "version", found)
+    expected = {"edgefold": "1.2", "torch": "1.2", "onnx": "1.2", "onnxruntime": onnxruntime.__version__}
+    assert versions.exporting_versions() == expected
 
 
 @pytest.mark.parametrize("opset", [18, 20])

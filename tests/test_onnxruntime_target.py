@@ -80,7 +80,7 @@ def test_time_is_the_processors_on_one_thread_and_the_walls_on_a_gpu(
 def test_a_table_of_a_gpu_is_of_that_gpu(
     tmp_path: Path, make_bert: Callable[..., nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = STATE.model_copy(update={"gpus": (GPU,), "versions": {"onnxruntime": "1.32.0"}})
+    state = STATE.model_copy(update={"gpus": (GPU,), "versions": {"numpy": "2.0", "onnxruntime-gpu": "1.32.0"}})
     monkeypatch.setattr(onnxruntime_target, "read_device_state", lambda: state)
     monkeypatch.setattr(onnxruntime_target, "check_gpu", lambda: None)
     keys = {
@@ -89,6 +89,7 @@ def test_a_table_of_a_gpu_is_of_that_gpu(
     }
     assert keys["cuda"]["device"] == "cuda Made-up GPU, driver 1.2, Made-up CPU"
     assert keys["cpu"]["device"] == "cpu Made-up CPU, avx2"
+    assert keys["cpu"]["runtime"] == "onnxruntime-gpu 1.32.0"
     assert {name for name in keys["cpu"] if keys["cpu"][name] != keys["cuda"][name]} == {"device"}
 
 

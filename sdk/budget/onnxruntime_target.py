@@ -110,7 +110,7 @@ class OnnxRuntimeTarget:
             "precision": self._precision,
             "shape": f"{self._batch} x {self._sequence}",
             "threads": str(self._threads),
-            "runtime": f"onnxruntime {state.versions.get('onnxruntime', '')}",
+            "runtime": _runtime(state),
             "device": f"{self._device} {_name(state, self._device)}",
             **({"launches": "CUDA graph"} if self._cuda_graph else {}),
         }
@@ -127,6 +127,11 @@ def check_runs_there(precision: str, device: str, cuda_graph: bool = False) -> N
     taken = ON_GPU if device == GPU else ON_CPU
     if precision not in taken:
         raise InputError(f"On {device} a search measures {' or '.join(taken)}; got precision {precision!r}.")
+
+
+def _runtime(state: DeviceState) -> str:
+    """The builds of ONNX Runtime there; that for GPUs has a name of its own."""
+    return ", ".join(f"{name} {number}" for name, number in state.versions.items() if name.startswith("onnxruntime"))
 
 
 def _name(state: DeviceState, device: str) -> str:

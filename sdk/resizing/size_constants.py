@@ -60,7 +60,7 @@ def find_compensations(
 
 def compensated(student: DimensionGraph, factors: Mapping[Node, float]) -> dict[str, Tensor]:
     """The scaled parameters by name."""
-    tensors = {**dict(student.module.named_parameters()), **dict(student.module.named_buffers())}
+    tensors = {**dict(student.module.named_parameters(remove_duplicate=False)), **dict(student.module.named_buffers())}
     result: dict[str, Tensor] = {}
     for node, parameters in _writers(student):
         if node not in factors:
