@@ -125,6 +125,15 @@ def test_what_a_later_stage_would_refuse_is_told_before_any_training(folder: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["deeper"]
 
 
+def test_what_the_first_of_several_stages_refuses_is_told_with_its_number(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "long.csv").write_text("text,label\n" + f"{'worda ' * 90},0\nwordb,1\n" * 4)
+    stages = f"  - {{name: one, data: {{train: {tmp_path / 'long.csv'}, max_length: 80}}}}\n"
+    for count, told in ((2, "^Stage 1 of 2: .*80"), (1, "^(?!Stage).*80")):
+        with pytest.raises(InputError, match=told):
+            compress(recipe(folder, stages + "  - {name: two}\n" * (count - 1)), tmp_path / "student")
+    assert [path.name for path in tmp_path.iterdir()] == ["long.csv"]
+
+
 def test_a_bad_row_of_a_later_stage_is_found_before_any_training(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\nworda wordb,7\n")
     stages = f"  - {{name: one}}\n  - {{name: two, data: {{train: {tmp_path / 'train.csv'}}}}}\n"

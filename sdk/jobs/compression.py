@@ -9,7 +9,7 @@ import torch
 
 from edgefold.distillation.pairs import check_teacher
 from edgefold.errors import InputError
-from edgefold.jobs.rehearsal import rehearse
+from edgefold.jobs.rehearsal import named_stage, rehearse
 from edgefold.jobs.results import CompressionResult, save_result
 from edgefold.jobs.stage_inputs import Augment, OpenedStage, open_stage, prepare
 from edgefold.jobs.stage_runs import StageEnd, resized, run_stage, to_objective, weights_of
@@ -67,7 +67,8 @@ def compress(
     openers = [lambda: opened, *stages[1:]]
     tokens = _tokens(recipe, openers)
     _begin(recipe.jobs[0])
-    inputs = prepare(opened, tokens)
+    with named_stage(0, len(openers)):
+        inputs = prepare(opened, tokens)
     if len(openers) > 1 and not resume:
         rehearse(opened, inputs, stages[1:], tokens, progress)
     _begin(recipe.jobs[0])

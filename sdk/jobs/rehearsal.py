@@ -1,6 +1,7 @@
 """rehearse(stages): every stage's student built in a hurry, so that what a later one would refuse is told at once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from edgefold.distillation.pairs import find_pairs
 from edgefold.errors import InputError
@@ -37,12 +38,21 @@ def rehearse(
         progress("check", index, total, {})
         if index:
             opened = later[index - 1]()
-        try:
+        with named_stage(index, total):
             inputs = prepare(opened, tokens) if index else inputs
             before = _rehearse(opened.job, inputs, before)
-        except InputError as error:
-            raise InputError(f"Stage {index + 1} of {total}: {error}") from error
     progress("check", total, total, {})
+
+
+@contextmanager
+def named_stage(index: int, total: int) -> Iterator[None]:
+    """What is refused within says of which stage, where there are several."""
+    try:
+        yield
+    except InputError as error:
+        if total == 1:
+            raise
+        raise InputError(f"Stage {index + 1} of {total}: {error}") from error
 
 
 def _rehearse(job: Job, inputs: StageInputs, before: Lineage | None) -> Lineage:
