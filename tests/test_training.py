@@ -306,6 +306,19 @@ def test_what_is_not_finite_ends_the_training_at_once(
         trainer.train()
 
 
+@pytest.mark.parametrize("task", [0.0, 0.5])
+def test_labels_are_given_to_a_student_whose_own_loss_counts(
+    task: float, teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
+) -> None:
+    """A model computes a loss wherever it is given labels; of a language model that is another tensor of its logits."""
+    student, given = make_student(), set()
+    student.module.register_forward_pre_hook(lambda _, __, named: given.update(named), with_kwargs=True)
+    objective = Objective(task=task, logits=1.0, hidden=0.0)
+    make_trainer(student, teacher, rows, tmp_path, objective=objective, arguments={"max_steps": 1}).train()
+    assert "input_ids" in given
+    assert ("labels" in given) is (task > 0)
+
+
 def test_a_batch_with_nothing_to_predict_has_no_loss_of_the_task(
     teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
 ) -> None:
