@@ -135,6 +135,7 @@ def trace(model: nn.Module, inputs: Mapping[str, Tensor]) -> DimensionGraph:
     """
     check_inputs(inputs)
     module = _export(model, inputs)
+    _name_tied(module, model)
     tracer = AxisTracer(AxisSpaces())
     _know_norms(tracer, module)
     names = {id(tensor): name for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
@@ -148,6 +149,23 @@ def trace(model: nn.Module, inputs: Mapping[str, Tensor]) -> DimensionGraph:
             _visit(tracer, node)
     _fix_unread(tracer, unread)
     return _make_dimensions(module, tracer)
+
+
+def _name_tied(module: GraphModule, model: nn.Module) -> None:
+    """Tied parameters bear the model's first name for them in the graph too: torch 2.11 leaves some but the last."""
+    own = dict(module.named_parameters(remove_duplicate=False))
+    held = set(map(id, own.values()))
+    for name, parameter in model.named_parameters():
+        place, _, last = name.rpartition(".")
+        if name in own or id(parameter) not in held or not place:
+            continue
+        if not _has_module(module, place):
+            module.add_submodule(place, nn.Module())
+        module.get_submodule(place).register_parameter(last, parameter)
+
+
+def _has_module(module: nn.Module, place: str) -> bool:
+    return any(name == place for name, _ in module.named_modules(remove_duplicate=False))
 
 
 def check_inputs(inputs: Mapping[str, Tensor]) -> None:

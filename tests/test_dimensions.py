@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM
 
+from edgefold import dimensions
 from edgefold.dimensions import trace
 from edgefold.errors import InputError
 from edgefold.plans import Plan, Select
@@ -312,3 +313,37 @@ def test_what_no_output_depends_on_is_no_dimension_to_choose() -> None:
     student = build_student(model, Plan([Select(free.name, 4)]), inputs, [inputs])
     assert all(bool(torch.isfinite(each).all()) for each in student.state_dict().values())
     assert student(**inputs).shape == (4, 2)
+
+
+class TiedWords(nn.Module):
+    """A table that is also the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(31, 8), nn.Linear(8, 31, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.embed(ids))  # type: ignore[no-any-return]
+
+
+def test_tied_parameters_have_the_models_first_name_whichever_the_trace_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch 2.11 keeps the last."""
+    exported = dimensions._export
+
+    def keep_the_last(*args: Any) -> Any:
+        module = exported(*args)
+        module.add_submodule("head", nn.Linear(8, 31, bias=False))
+        module.head.weight = module.embed.weight
+        for node in module.graph.nodes:
+            node.target = "head.weight" if node.target == "embed.weight" else node.target
+        module.delete_submodule("embed")
+        module.recompile()
+        return module
+
+    monkeypatch.setattr(dimensions, "_export", keep_the_last)
+    model, ids = TiedWords(), torch.randint(31, (2, 5))
+    graph = trace(model, {"ids": ids})
+    assert [name for _, name, _ in graph.lookups] == [read.parameter for read in graph.reads] == ["embed.weight"]
+    assert graph.module.get_parameter("embed.weight") is model.embed.weight
+    torch.testing.assert_close(graph.module(ids=ids), model(ids))
