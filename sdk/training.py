@@ -230,8 +230,10 @@ class CompressionTrainer(Trainer):
         return self.cache.fetch(inputs, ids, lambda: self._run_teacher(inputs))
 
     def _run_teacher(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
+        """In the precision of the training, which accelerate gives to the model that it was handed and to no other."""
         assert self.teacher is not None
-        return self.distillation.run_teacher(self.teacher, self._without_labels(inputs))
+        with self.accelerator.autocast():
+            return self.distillation.run_teacher(self.teacher, self._without_labels(inputs))
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """As the Trainer's, once it is known that the steps before it were finite."""

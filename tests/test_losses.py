@@ -113,6 +113,13 @@ def test_halves_are_compared_in_single_precision(dtype: torch.dtype) -> None:
     torch.testing.assert_close(found.grad.double(), wanted.grad, rtol=0.01, atol=1e-3)
 
 
+def test_autocast_leaves_the_divergence_in_single_precision() -> None:
+    student, teacher = (random(64, 9, seed=seed).float() for seed in (0, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        value = logits_loss(student, teacher, 2.0)
+    torch.testing.assert_close(value, logits_loss(student, teacher, 2.0), rtol=0, atol=0)
+
+
 def test_cosine_loss_sees_directions_alone() -> None:
     teacher = random(5, 4)
     assert cosine_loss(7 * teacher, teacher).abs() < 1e-15

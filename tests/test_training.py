@@ -319,6 +319,17 @@ def test_labels_are_given_to_a_student_whose_own_loss_counts(
     assert ("labels" in given) is (task > 0)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_the_teacher_computes_in_the_precision_of_the_training(
+    half: bool, teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
+) -> None:
+    student, seen = make_student(), {}
+    for name, model in (("teacher", teacher), ("student", student.module)):
+        model.classifier.register_forward_hook(lambda _, __, out, name=name: seen.update({name: out.dtype}))
+    make_trainer(student, teacher, rows, tmp_path, arguments={"max_steps": 1, "bf16": half}).train()
+    assert seen == dict.fromkeys(("teacher", "student"), torch.bfloat16 if half else torch.float32)
+
+
 def test_a_batch_with_nothing_to_predict_has_no_loss_of_the_task(
     teacher: Any, rows: Any, make_student: Callable[..., Student], tmp_path: Path
 ) -> None:

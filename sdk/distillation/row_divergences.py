@@ -38,7 +38,7 @@ class _Divergence(torch.autograd.Function):
             mine, other = ((logits[part].to(precision) / temperature).log_softmax(-1) for logits in (student, teacher))
             weight = weights[part].to(precision)
             wanted = other.exp()
-            total += weight @ (wanted * other.sub_(mine)).sum(-1)
+            total += (weight * (wanted * other.sub_(mine)).sum(-1)).sum()  # a product would follow autocast
             if gradient is not None:
                 gradient[part] = mine.exp_().sub_(wanted).mul_(weight[:, None] / temperature)
         ctx.save_for_backward(gradient)
