@@ -214,6 +214,7 @@ class CompressionTrainer(Trainer):
         key = {
             "the teacher": fingerprint_model(self.teacher),
             "the data": fingerprint_data((dataset[index] for index in range(len(dataset))), left_out),
+            "the precision": str(self.accelerator.mixed_precision),
             "what is compared": repr((self.distillation.teacher_places, self.distillation.teacher_layers)),
         }
         with self.accelerator.main_process_first():

@@ -215,7 +215,14 @@ def test_the_trainer_records_once_and_refuses_another_teacher(
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
     with torch.no_grad():
         teacher.classifier.bias.add_(1)
-    with pytest.raises(InputError, match="is stale: the teacher changed"):
-        CompressionTrainer(
-            student, teacher=teacher, objective=objective, args=args, train_dataset=rows, teacher_cache_folder=folder
-        ).train()
+    for half, changed in ((False, "the teacher"), (True, "the teacher and the precision")):
+        args = TrainingArguments(str(tmp_path / "out"), use_cpu=True, disable_tqdm=True, bf16=half, **settings)
+        with pytest.raises(InputError, match=f"is stale: {changed} changed"):
+            CompressionTrainer(
+                student,
+                teacher=teacher,
+                objective=objective,
+                args=args,
+                train_dataset=rows,
+                teacher_cache_folder=folder,
+            ).train()
