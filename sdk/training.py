@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, convert_to_fp32
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
@@ -231,10 +231,13 @@ class CompressionTrainer(Trainer):
         return self.cache.fetch(inputs, ids, lambda: self._run_teacher(inputs))
 
     def _run_teacher(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
-        """In the precision of the training, which accelerate gives to the model that it was handed and to no other."""
+        """In the precision of the training, which accelerate gives to the model that it was handed and to no other; the
+        results are in float32, as it makes them of that model's."""
         assert self.teacher is not None
         with self.accelerator.autocast():
-            return self.distillation.run_teacher(self.teacher, self._without_labels(inputs))
+            found = self.distillation.run_teacher(self.teacher, self._without_labels(inputs))
+        halved = self.accelerator.mixed_precision != "no"
+        return TeacherOutputs(*convert_to_fp32((found.logits, found.hidden, found.attentions))) if halved else found
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """As the Trainer's, once it is known that the steps before it were finite."""
