@@ -152,7 +152,7 @@ def trace(model: nn.Module, inputs: Mapping[str, Tensor]) -> DimensionGraph:
 
 
 def _name_tied(module: GraphModule, model: nn.Module) -> None:
-    """Tied parameters bear the model's first name for them in the graph too: torch 2.11 leaves some but the last."""
+    """Tied parameters bear the model's first name for them in the graph too; torch 2.11 keeps the last of some."""
     own = dict(module.named_parameters(remove_duplicate=False))
     held = set(map(id, own.values()))
     for name, parameter in model.named_parameters():

@@ -39,7 +39,7 @@ from edgefold.training import CompressionTrainer
 
 SMOKE = bool(os.environ.get("SMOKE"))
 PEAK = float(os.environ.get("PEAK", "989")) * 1e12
-SHAPES = {(2, 16): 3} if SMOKE else {(16, 128): 30, (32, 512): 18, (64, 1024): 9}
+SHAPES = {(2, 16): 3} if SMOKE else {(16, 128): 30, (32, 512): 18, (32, 1024): 9}
 """Rows and tokens of each, and the steps that are made."""
 AGREEMENT = (2, 16, 3) if SMOKE else (4, 64, 12)
 """Rows, tokens and steps of the runs that are compared."""
